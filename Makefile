@@ -1,0 +1,25 @@
+# The two commands of the README are `make run` and `make test`; both set up and build what is missing.
+PRESET ?= release
+JOBS ?= $(shell nproc)
+build := build/$(PRESET)
+
+.PHONY: run test build setup lint format
+run: build
+	$(build)/cli/pompc train --preset quickstart $(ARGS)
+
+test: build
+	ctest --preset $(PRESET) -j $(JOBS) --no-tests=error
+
+build: setup
+	@cmake --preset $(PRESET) > $(build).log 2>&1 || { cat $(build).log; exit 1; }
+	cmake --build --preset $(PRESET) -j $(JOBS)
+
+setup:
+	@mkdir -p build
+	@deploy/setup/setup.sh
+
+lint: setup
+	tests/lint.sh
+
+format:
+	git ls-files '*.h' '*.cc' | xargs clang-format-15 -i

@@ -1,0 +1,54 @@
+# Every third-party library as one target. Versions: deploy/setup/{packages,requirements}.txt.
+find_package(Threads REQUIRED)
+find_package(Protobuf REQUIRED)
+find_package(PkgConfig REQUIRED)
+find_package(absl REQUIRED)
+find_package(prometheus-cpp REQUIRED)
+find_package(spdlog REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(GTest REQUIRED)
+find_package(benchmark REQUIRED)
+find_package(gRPC REQUIRED)
+find_program(POMPC_GRPC_PLUGIN grpc_cpp_plugin REQUIRED)
+
+set(wheels "${POMPC_DEPS}/wheels")
+if(NOT EXISTS "${wheels}/.installed")
+  message(FATAL_ERROR "No wheels in ${wheels}. Run: deploy/setup/setup.sh (or: make setup)")
+endif()
+
+# Third-party include folders are SYSTEM, so that their warnings are not ours.
+function(pompc_imported_library name location)
+  add_library(${name} SHARED IMPORTED GLOBAL)
+  set_target_properties(${name} PROPERTIES IMPORTED_LOCATION "${location}")
+endfunction()
+
+# LibTorch by targets of our own: find_package(Torch) of the CUDA wheel would ask for a whole toolkit.
+set(torch_lib "${wheels}/torch/lib")
+set(cuda_lib "${wheels}/nvidia/cu13/lib")
+set(POMPC_RUNTIME_PATHS "${torch_lib};${cuda_lib};${wheels}/mujoco")
+pompc_imported_library(torch_c10 "${torch_lib}/libc10.so")
+pompc_imported_library(torch_cpu "${torch_lib}/libtorch_cpu.so")
+add_library(pompc_torch INTERFACE)
+target_include_directories(pompc_torch SYSTEM INTERFACE
+  "${wheels}/torch/include" "${wheels}/torch/include/torch/csrc/api/include")
+target_link_libraries(pompc_torch INTERFACE torch_cpu torch_c10 Threads::Threads)
+# libtorch_cpu needs libcudart and libcupti at link time of an executable, through -rpath-link only.
+target_link_options(pompc_torch INTERFACE "-Wl,--allow-shlib-undefined"
+  "-Wl,-rpath-link,${torch_lib}:${cuda_lib}")
+if(POMPC_CUDA)
+  pompc_imported_library(torch_c10_cuda "${torch_lib}/libc10_cuda.so")
+  pompc_imported_library(torch_cuda "${torch_lib}/libtorch_cuda.so")
+  target_include_directories(pompc_torch SYSTEM INTERFACE "${wheels}/nvidia/cu13/include")
+  target_compile_definitions(pompc_torch INTERFACE POMPC_CUDA=1)
+  # Nothing refers to libtorch_cuda by symbol alone: loading it is what registers the CUDA kernels.
+  target_link_libraries(pompc_torch INTERFACE
+    "-Wl,--no-as-needed" torch_cuda torch_c10_cuda "-Wl,--as-needed")
+endif()
+
+pompc_imported_library(mujoco_library "${wheels}/mujoco/libmujoco.so")
+set_target_properties(mujoco_library PROPERTIES IMPORTED_SONAME libmujoco.so.4.0.0)
+add_library(pompc_mujoco INTERFACE)
+target_include_directories(pompc_mujoco SYSTEM INTERFACE "${wheels}/mujoco/include")
+target_link_libraries(pompc_mujoco INTERFACE mujoco_library)
+# dm_control's MJCF files, read at run time (see actor/env).
+set(POMPC_DM_CONTROL "${wheels}/dm_control")

@@ -1,0 +1,16 @@
+# `cmake --install` gives a relocatable tree: bin/ (programs), lib/ (the wheels' libraries),
+# share/pompc/ (presets, task models). Programs find lib/ and share/ relative to themselves.
+get_property(binaries GLOBAL PROPERTY POMPC_BINARIES)
+set_target_properties(${binaries} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
+install(TARGETS ${binaries} RUNTIME DESTINATION bin)
+
+set(libraries ${torch_lib}/libc10.so ${torch_lib}/libtorch_cpu.so ${torch_lib}/libgomp.so.1
+  ${cuda_lib}/libcudart.so.13 ${cuda_lib}/libcupti.so.13 ${wheels}/mujoco/libmujoco.so.4.0.0)
+if(POMPC_CUDA)
+  list(APPEND libraries ${torch_lib}/libc10_cuda.so ${torch_lib}/libtorch_cuda.so)
+endif()
+install(FILES ${libraries} DESTINATION lib)
+install(DIRECTORY configs/ DESTINATION share/pompc/configs FILES_MATCHING PATTERN "*.textproto")
+install(DIRECTORY ${POMPC_DM_CONTROL}/suite/ DESTINATION share/pompc/dm_control/suite
+  FILES_MATCHING PATTERN "*.xml" PATTERN "*.stl" PATTERN "*.skn" PATTERN "*.png"
+  PATTERN "demos" EXCLUDE PATTERN "__pycache__" EXCLUDE)

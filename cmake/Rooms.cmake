@@ -1,0 +1,78 @@
+# The three kinds of target in this repository. Include paths start at the repository root.
+#
+#   pompc_library(model SOURCES a.cc DEPS base TORCH)   -> target pompc_model
+#   pompc_test(model_test SOURCES a_test.cc DEPS model)  -> ctest "model_test"
+#   pompc_binary(pompc-actor SOURCES main.cc DEPS actor_loop)
+#
+# DEPS without a target of that name but with pompc_<name> mean the latter. TORCH: compiles with the
+# precompiled LibTorch header (common/model/tensor.h).
+
+function(pompc_setup_target target)
+  cmake_parse_arguments(arg "TORCH" "" "DEPS" ${ARGN})
+  get_target_property(type ${target} TYPE)
+  set(scope PUBLIC)
+  foreach(dep IN LISTS arg_DEPS)
+    if(TARGET pompc_${dep})
+      target_link_libraries(${target} PUBLIC pompc_${dep})
+    else()
+      target_link_libraries(${target} PUBLIC ${dep})
+    endif()
+  endforeach()
+  target_include_directories(${target} PUBLIC "${CMAKE_SOURCE_DIR}")
+  if(arg_TORCH)
+    target_link_libraries(${target} PUBLIC pompc_torch)
+    if(type STREQUAL "EXECUTABLE")
+      target_precompile_headers(${target} REUSE_FROM pompc_torch_pch_exe)
+    else()
+      target_precompile_headers(${target} REUSE_FROM pompc_torch_pch)
+    endif()
+  endif()
+  if(type STREQUAL "EXECUTABLE")
+    set_target_properties(${target} PROPERTIES BUILD_RPATH "${POMPC_RUNTIME_PATHS}")
+  endif()
+endfunction()
+
+function(pompc_library name)
+  cmake_parse_arguments(arg "TORCH" "" "SOURCES;DEPS" ${ARGN})
+  if(arg_TORCH)
+    set(torch TORCH)
+  endif()
+  add_library(pompc_${name} STATIC ${arg_SOURCES})
+  pompc_setup_target(pompc_${name} DEPS ${arg_DEPS} ${torch})
+endfunction()
+
+function(pompc_binary name)
+  cmake_parse_arguments(arg "TORCH" "" "SOURCES;DEPS" ${ARGN})
+  if(arg_TORCH)
+    set(torch TORCH)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  pompc_setup_target(${name} DEPS ${arg_DEPS} ${torch})
+  set_property(GLOBAL APPEND PROPERTY POMPC_BINARIES ${name})
+endfunction()
+
+function(pompc_test name)
+  cmake_parse_arguments(arg "TORCH" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
+  if(arg_TORCH)
+    set(torch TORCH)
+  endif()
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${arg_SOURCES})
+  pompc_setup_target(${name} DEPS ${arg_DEPS} GTest::gtest GTest::gmock GTest::gtest_main ${torch})
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
+    ENVIRONMENT "OMP_NUM_THREADS=1")
+endfunction()
+
+# Runs a script as a test; the script sees POMPC_BUILD, the build folder.
+function(pompc_script_test name)
+  cmake_parse_arguments(arg "" "TIMEOUT" "COMMAND;LABELS" ${ARGN})
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 300)
+  endif()
+  add_test(NAME ${name} COMMAND ${arg_COMMAND} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
+    ENVIRONMENT "POMPC_BUILD=${CMAKE_BINARY_DIR}")
+endfunction()

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Installs what pompc builds with: Debian packages (packages.txt) and pinned, hash-checked wheels
+# (requirements.txt) unpacked into $POMPC_DEPS (default .deps/ of this checkout).
+# Repeating it is safe; when nothing changed it takes well under a second.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+deps=${POMPC_DEPS:-$root/.deps}
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
+
+[ "$(uname -m)" = x86_64 ] || die "this machine is $(uname -m); the pinned wheels are for x86_64"
+
+# --- Debian packages -------------------------------------------------------------------------
+mapfile -t packages < <(grep -v '^#' "$here/packages.txt")
+command -v dpkg-query >/dev/null || die "needs Debian 12 or a system with its packages (no dpkg here)"
+missing=()
+installed=$(dpkg-query -W -f '${Package} ${db:Status-Status}\n' "${packages[@]}" 2>/dev/null || true)
+for p in "${packages[@]}"; do
+  grep -q "^$p installed$" <<<"$installed" || missing+=("$p")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+  sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
+  [ -z "$sudo" ] || command -v sudo >/dev/null ||
+    die "needs root once, to run: apt-get install ${missing[*]}"
+  say "installing Debian packages: ${missing[*]}"
+  $sudo apt-get update -qq || die "apt-get update failed; is the package mirror reachable?"
+  DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends \
+    "${missing[@]}" >/dev/null || die "apt-get could not install: ${missing[*]}"
+fi
+
+# --- Wheels ----------------------------------------------------------------------------------
+stamp=$deps/wheels/.installed
+want=$(sha256sum <"$here/requirements.txt")
+if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
+  say "fetching pinned wheels (600 MB, once) into $deps"
+  rm -rf "$deps/wheels" "$deps/download"
+  mkdir -p "$deps/wheels" "$deps/download"
+  platforms=()
+  for glibc in 17 25 27 28; do platforms+=(--platform "manylinux_2_${glibc}_x86_64"); done
+  python3 -m pip download --quiet --disable-pip-version-check --no-cache-dir --no-deps \
+    --require-hashes --only-binary=:all: --python-version 3.11 --implementation cp \
+    "${platforms[@]}" --platform manylinux2014_x86_64 \
+    --dest "$deps/download" --requirement "$here/requirements.txt" ||
+    die "pip could not fetch the wheels of deploy/setup/requirements.txt (network or hash mismatch)"
+  for wheel in "$deps"/download/*.whl; do
+    case $(basename "$wheel") in
+      torch-*) unzip -q -o "$wheel" 'torch/lib/*' 'torch/include/*' '*/licenses/*' -x '*/libtorch_python.so' -d "$deps/wheels" ;;
+      *) unzip -q -o "$wheel" -d "$deps/wheels" ;;
+    esac || die "could not unpack $(basename "$wheel")"
+  done
+  # The linker wants the unversioned name beside the versioned library of the wheel.
+  ln -sf libmujoco.so.4.0.0 "$deps/wheels/mujoco/libmujoco.so"
+  rm -rf "$deps/download"
+  printf '%s\n' "$want" >"$stamp"
+fi
+say "ready (dependencies in $deps)"
