@@ -1,0 +1,9 @@
+# Hand-written CPU kernels: plain C++, no LibTorch. Compiled once for each instruction set and chosen
+# at run time. FMA contraction is wanted here; -fopenmp-simd vectorises the marked reductions.
+set(kernel_flags -O3 -ffp-contract=fast -fno-math-errno -fno-trapping-math -fopenmp-simd)
+set_source_files_properties(kernels_avx512.cc PROPERTIES COMPILE_OPTIONS
+  "${kernel_flags};-mavx2;-mfma;-mavx512f;-mavx512dq;-mavx512vl;-mavx512bw;-mprefer-vector-width=512")
+set_source_files_properties(kernels_avx2.cc PROPERTIES COMPILE_OPTIONS "${kernel_flags};-mavx2;-mfma")
+set_source_files_properties(kernels_base.cc PROPERTIES COMPILE_OPTIONS "${kernel_flags}")
+pompc_library(kernels SOURCES kernels.cc kernels_avx512.cc kernels_avx2.cc kernels_base.cc)
+pompc_test(kernels_test SOURCES kernels_test.cc DEPS kernels TORCH)

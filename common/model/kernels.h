@@ -1,0 +1,80 @@
+// CPU kernels behind the model's layers, fused where separate LibTorch operators would walk memory
+// several times. One implementation, compiled for AVX-512, AVX2 and baseline x86-64, chosen once at
+// run time.
+//
+// Shapes: every matrix is float32, row-major and contiguous unless a stride is named; `rows` and
+//   `cols` are those of the output. A pointer may be null only where it says so.
+// Accuracy: within a few units in the last place of the operators they stand for; the tests say how
+//   many. NaN and infinity propagate like there.
+// Thread-safety: pure functions. Single-threaded. No allocation.
+// Determinism: bit-equal results for equal inputs on one kind of CPU.
+#ifndef POMPC_COMMON_MODEL_KERNELS_H_
+#define POMPC_COMMON_MODEL_KERNELS_H_
+
+#include <cstdint>
+
+namespace pompc {
+
+// What follows LayerNorm in a normalised layer.
+enum class Activation { kMish, kSimNorm };
+
+// y = act(LayerNorm((x + bias) * mask) * gain + shift), row by row, epsilon 1e-5.
+struct NormActivation {
+  int64_t rows = 0;
+  int64_t cols = 0;
+  const float* bias = nullptr;   // [cols]
+  const float* gain = nullptr;   // [cols]
+  const float* shift = nullptr;  // [cols]
+  const float* mask = nullptr;   // [rows, cols] dropout mask, already scaled; or null.
+  Activation activation = Activation::kMish;
+  int64_t simnorm_dim = 8;  // Size of a simplex; divides cols. Only for kSimNorm.
+};
+
+// A linear layer's weight, repacked for GemmPacked: panels of kPanel columns, zero-padded.
+// `weight` is [out, in] like LibTorch's; the panel layout is [ceil(out / kPanel)][in][kPanel].
+inline constexpr int64_t kPanel = 32;
+inline constexpr int64_t PackedSize(int64_t in, int64_t out) {
+  return (out + kPanel - 1) / kPanel * kPanel * in;
+}
+void PackWeight(const float* weight, int64_t weight_stride, int64_t in, int64_t out, float* packed);
+
+struct KernelTable {
+  const char* isa;
+
+  // Forward. `statistics` [rows, 2] receives mean and 1/std of every row, for the backward; or
+  // null. y may be x.
+  void (*norm_activation)(const NormActivation& layer, const float* x, float* y, float* statistics);
+  // Backward: x, statistics as above, dy [rows, cols] -> dx [rows, cols] (gradient of x, mask
+  // applied), and dbias, dgain, dshift [cols], which are overwritten.
+  void (*norm_activation_backward)(const NormActivation& layer, const float* x,
+                                   const float* statistics, const float* dy, float* dx,
+                                   float* dbias, float* dgain, float* dshift);
+
+  // out[i] = symexp(sum_k softmax(logits[i])[k] * bins[k]), bins evenly over [bin_min, bin_max].
+  void (*decode)(int64_t rows, int64_t bins, double bin_min, double bin_max, const float* logits,
+                 float* out);
+  // dlogits[i] = dout[i] * d out[i] / d logits[i].
+  void (*decode_backward)(int64_t rows, int64_t bins, double bin_min, double bin_max,
+                          const float* logits, const float* dout, float* dlogits);
+  // loss[i] = -sum_k two_hot(target[i])[k] * log_softmax(logits[i])[k].
+  void (*cross_entropy)(int64_t rows, int64_t bins, double bin_min, double bin_max,
+                        const float* logits, const float* target, float* loss);
+  void (*cross_entropy_backward)(int64_t rows, int64_t bins, double bin_min, double bin_max,
+                                 const float* logits, const float* target, const float* dloss,
+                                 float* dlogits);
+
+  // c [rows, out] (stride ldc) = start + a [rows, in] (stride lda) * packed. `start` is one row
+  // [out] (a bias) or, with start_stride > 0, a row for each row of c.
+  void (*gemm_packed)(int64_t rows, int64_t in, int64_t out, const float* a, int64_t lda,
+                      const float* packed, const float* start, int64_t start_stride, float* c,
+                      int64_t ldc);
+};
+
+// The best table for this CPU.
+const KernelTable& Kernels();
+// All tables that this CPU can run, best first; for tests and benchmarks.
+const KernelTable* const* AllKernels(int* count);
+
+}  // namespace pompc
+
+#endif  // POMPC_COMMON_MODEL_KERNELS_H_
