@@ -27,15 +27,15 @@ struct Voidify {
 
 }  // namespace pompc::internal
 
-#define POMPC_CHECK(condition)             \
-  (condition) ? (void)0                    \
+#define POMPC_CHECK(condition)                 \
+  (condition) ? (void)0                        \
               : ::pompc::internal::Voidify() & \
                     ::pompc::internal::CheckFailure(__FILE__, __LINE__, #condition).stream()
 
-#define POMPC_CHECK_OK(expr)                                                             \
-  do {                                                                                   \
-    const absl::Status pompc_check_status_ = (expr);                                     \
-    POMPC_CHECK(pompc_check_status_.ok()) << pompc_check_status_.ToString();             \
+#define POMPC_CHECK_OK(expr)                                                 \
+  do {                                                                       \
+    const absl::Status pompc_check_status_ = (expr);                         \
+    POMPC_CHECK(pompc_check_status_.ok()) << pompc_check_status_.ToString(); \
   } while (false)
 
 #endif  // POMPC_COMMON_BASE_CHECK_H_

@@ -13,8 +13,8 @@
 #define POMPC_CONCAT_INNER_(a, b) a##b
 #define POMPC_CONCAT_(a, b) POMPC_CONCAT_INNER_(a, b)
 
-#define POMPC_RETURN_IF_ERROR(expr)                        \
-  do {                                                     \
+#define POMPC_RETURN_IF_ERROR(expr)                                                     \
+  do {                                                                                  \
     if (absl::Status pompc_status_ = (expr); !pompc_status_.ok()) return pompc_status_; \
   } while (false)
 

@@ -1,0 +1,40 @@
+#include "common/base/signal.h"
+
+#include <signal.h>
+
+#include <cstdlib>
+
+#include "gtest/gtest.h"
+
+namespace pompc {
+namespace {
+
+// Each body runs in a process of its own: what it installs is process-wide.
+TEST(TerminationRequestDeathTest, FirstSignalRaisesTheEvent) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  for (int signal : {SIGTERM, SIGINT}) {
+    EXPECT_EXIT(
+        {
+          const Event& stop = TerminationRequest();
+          if (stop.HasBeenNotified()) std::exit(1);
+          raise(signal);
+          stop.Wait();
+          std::_Exit(7);
+        },
+        testing::ExitedWithCode(7), "asked to stop signal=");
+  }
+}
+
+TEST(TerminationRequestDeathTest, SecondSignalEndsTheProcess) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        TerminationRequest();
+        raise(SIGTERM);
+        raise(SIGTERM);
+      },
+      testing::ExitedWithCode(128 + SIGTERM), "");
+}
+
+}  // namespace
+}  // namespace pompc
