@@ -7,3 +7,7 @@ set_source_files_properties(kernels_avx2.cc PROPERTIES COMPILE_OPTIONS "${kernel
 set_source_files_properties(kernels_base.cc PROPERTIES COMPILE_OPTIONS "${kernel_flags}")
 pompc_library(kernels SOURCES kernels.cc kernels_avx512.cc kernels_avx2.cc kernels_base.cc)
 pompc_test(kernels_test SOURCES kernels_test.cc DEPS kernels TORCH)
+
+# Differentiable layers on those kernels.
+pompc_library(fused_layers SOURCES fused_layers.cc DEPS kernels TORCH)
+pompc_test(fused_layers_test SOURCES fused_layers_test.cc DEPS fused_layers TORCH)

@@ -30,13 +30,15 @@ struct NormActivation {
   int64_t simnorm_dim = 8;  // Size of a simplex; divides cols. Only for kSimNorm.
 };
 
-// A linear layer's weight, repacked for GemmPacked: panels of kPanel columns, zero-padded.
-// `weight` is [out, in] like LibTorch's; the panel layout is [ceil(out / kPanel)][in][kPanel].
+// The right-hand matrix of GemmPacked, [in, out], repacked into panels of kPanel columns,
+// zero-padded: [ceil(out / kPanel)][in][kPanel]. Element (k, j) is read from
+// matrix[k * in_stride + j * out_stride]: a LibTorch weight [out, in] has in_stride 1.
 inline constexpr int64_t kPanel = 32;
 inline constexpr int64_t PackedSize(int64_t in, int64_t out) {
   return (out + kPanel - 1) / kPanel * kPanel * in;
 }
-void PackWeight(const float* weight, int64_t weight_stride, int64_t in, int64_t out, float* packed);
+void Pack(const float* matrix, int64_t in_stride, int64_t out_stride, int64_t in, int64_t out,
+          float* packed);
 
 struct KernelTable {
   const char* isa;
@@ -63,11 +65,12 @@ struct KernelTable {
                                  const float* logits, const float* target, const float* dloss,
                                  float* dlogits);
 
-  // c [rows, out] (stride ldc) = start + a [rows, in] (stride lda) * packed. `start` is one row
-  // [out] (a bias) or, with start_stride > 0, a row for each row of c.
+  // c [rows, out] (stride ldc) = start + a * packed, a [rows, in] with element (r, k) at
+  // a[r * lda + k], or at a[r + k * lda] when `transposed`. `start` is one row [out] (a bias), or a
+  // row for each row of c with start_stride > 0; it may be c itself (accumulation).
   void (*gemm_packed)(int64_t rows, int64_t in, int64_t out, const float* a, int64_t lda,
-                      const float* packed, const float* start, int64_t start_stride, float* c,
-                      int64_t ldc);
+                      bool transposed, const float* packed, const float* start,
+                      int64_t start_stride, float* c, int64_t ldc);
 };
 
 // The best table for this CPU.

@@ -171,14 +171,18 @@ TEST_P(KernelsTest, PackedGemmMatchesOperatorsAtAwkwardSizes) {
     const at::Tensor wide = Random({out, in + 3});  // The weight is a slice of wider rows.
     const at::Tensor a = Random({rows, in}), bias = Random({out}), start = Random({rows, out});
     std::vector<float> packed(PackedSize(in, out));
-    PackWeight(wide.const_data_ptr<float>(), in + 3, in, out, packed.data());
+    Pack(wide.const_data_ptr<float>(), 1, in + 3, in, out, packed.data());
     const at::Tensor product = at::mm(a, wide.slice(1, 0, in).t());
     at::Tensor c = at::empty({rows, out});
-    kernels().gemm_packed(rows, in, out, a.const_data_ptr<float>(), in, packed.data(),
+    kernels().gemm_packed(rows, in, out, a.const_data_ptr<float>(), in, false, packed.data(),
                           bias.const_data_ptr<float>(), 0, c.data_ptr<float>(), out);
     ExpectClose(c, product + bias, 3e-6);
-    kernels().gemm_packed(rows, in, out, a.const_data_ptr<float>(), in, packed.data(),
-                          start.const_data_ptr<float>(), out, c.data_ptr<float>(), out);
+    // The other orders: a transposed, the right side row-major, accumulation into c.
+    const at::Tensor a_t = a.t().contiguous(), right = wide.slice(1, 0, in).t().contiguous();
+    Pack(right.const_data_ptr<float>(), out, 1, in, out, packed.data());
+    c.copy_(start);
+    kernels().gemm_packed(rows, in, out, a_t.const_data_ptr<float>(), rows, true, packed.data(),
+                          c.const_data_ptr<float>(), out, c.data_ptr<float>(), out);
     ExpectClose(c, product + start, 3e-6);
   }
 }

@@ -1,0 +1,99 @@
+// The fused float32 path against the operator path, which the same functions take in float64.
+#include "common/model/fused_layers.h"
+
+#include <gtest/gtest.h>
+
+#include <functional>
+#include <vector>
+
+namespace pompc {
+namespace {
+
+using Tensors = std::vector<at::Tensor>;
+using LayerFunction = std::function<at::Tensor(const Tensors&)>;
+
+// Calls `layer` on the inputs in both precisions; compares the result and every gradient.
+void ExpectSameInBothPrecisions(const Tensors& inputs, const LayerFunction& layer) {
+  Tensors single, twice;
+  for (const at::Tensor& t : inputs) {
+    single.push_back(t.clone().requires_grad_(true));
+    twice.push_back(t.to(at::kDouble).requires_grad_(true));
+  }
+  const at::Tensor y = layer(single), y64 = layer(twice);
+  const auto expect_close = [](const at::Tensor& actual, const at::Tensor& expected) {
+    ASSERT_EQ(actual.sizes(), expected.sizes());
+    const double error = (actual.to(at::kDouble) - expected).abs().max().item<double>();
+    EXPECT_LE(error, 1e-5 * expected.abs().max().item<double>());
+  };
+  expect_close(y.detach(), y64.detach());
+  {
+    at::NoGradGuard no_grad;
+    EXPECT_TRUE(layer(single).equal(y)) << "without gradients";
+  }
+  const at::Tensor dy = at::randn(y.sizes());
+  y.backward(dy);
+  y64.backward(dy.to(at::kDouble));
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    SCOPED_TRACE(testing::Message() << "gradient of input " << i);
+    expect_close(single[i].grad(), twice[i].grad());
+  }
+}
+
+class FusedLayersTest : public testing::Test {
+ protected:
+  void SetUp() override { at::manual_seed(11); }
+};
+
+TEST_F(FusedLayersTest, LinearPlainAndEnsemble) {
+  const auto linear = [](const Tensors& t) { return Linear(t[0], t[1], t[2]); };
+  ExpectSameInBothPrecisions({at::randn({4, 7, 24}), at::randn({101, 24}), at::randn({101})},
+                             linear);
+  ExpectSameInBothPrecisions({at::randn({9, 24}), at::randn({5, 33, 24}), at::randn({5, 33})},
+                             linear);
+  ExpectSameInBothPrecisions({at::randn({5, 9, 24}), at::randn({5, 33, 24}), at::randn({5, 33})},
+                             linear);
+}
+
+TEST_F(FusedLayersTest, NormedLinearPlainAndEnsembleWithAndWithoutDropout) {
+  for (bool masked : {false, true}) {
+    for (const auto& [x, out] : std::vector<std::pair<std::vector<int64_t>, std::vector<int64_t>>>{
+             {{3, 7, 24}, {48, 24}}, {{9, 24}, {5, 48, 24}}, {{5, 9, 24}, {5, 48, 24}}}) {
+      SCOPED_TRACE(testing::Message() << "masked " << masked << " weight " << at::IntArrayRef(out));
+      std::vector<int64_t> vector(out.begin(), out.end() - 1);
+      std::vector<int64_t> y_shape = x;
+      y_shape.back() = 48;
+      if (out.size() == 3 && x.size() == 2) y_shape.insert(y_shape.begin(), 5);
+      const at::Tensor mask = masked ? at::bernoulli(at::full(y_shape, 0.8)) / 0.8 : at::Tensor();
+      for (Activation activation : {Activation::kMish, Activation::kSimNorm}) {
+        ExpectSameInBothPrecisions(
+            {at::randn(x), at::randn(out), at::randn(vector), 1 + 0.1 * at::randn(vector),
+             at::randn(vector)},
+            [&](const Tensors& t) {
+              const at::Tensor m = masked ? mask.to(t[0].scalar_type()) : mask;
+              return NormedLinear(t[0], t[1], t[2], t[3], t[4], m, {activation, 8});
+            });
+      }
+    }
+  }
+}
+
+TEST_F(FusedLayersTest, GradientReachesOnlyWhatAsksForIt) {
+  const at::Tensor x = at::randn({6, 24}).requires_grad_(true);
+  const at::Tensor w = at::randn({16, 24}), v = at::ones({16});
+  NormedLinear(x, w, v, v, v, {}, {}).sum().backward();
+  EXPECT_TRUE(x.grad().defined());
+  EXPECT_FALSE(w.grad().defined());
+}
+
+TEST_F(FusedLayersTest, TwoHotHeads) {
+  const Bins bins;
+  ExpectSameInBothPrecisions({at::randn({3, 5, 101})},
+                             [&](const Tensors& t) { return TwoHotDecode(t[0], bins); });
+  const at::Tensor target = at::randn({5}) * 20;
+  ExpectSameInBothPrecisions({at::randn({3, 5, 101})}, [&](const Tensors& t) {
+    return TwoHotCrossEntropy(t[0], target.to(t[0].scalar_type()), bins);
+  });
+}
+
+}  // namespace
+}  // namespace pompc
