@@ -29,7 +29,11 @@ set(POMPC_RUNTIME_PATHS "${torch_lib};${cuda_lib};${wheels}/mujoco")
 pompc_imported_library(torch_c10 "${torch_lib}/libc10.so")
 pompc_imported_library(torch_cpu "${torch_lib}/libtorch_cpu.so")
 add_library(pompc_torch INTERFACE)
-target_include_directories(pompc_torch SYSTEM INTERFACE
+# The wheel carries headers of an older protobuf: Debian's must be found first.
+list(GET Protobuf_INCLUDE_DIRS 0 protobuf_include)
+file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/before_torch")
+file(CREATE_LINK "${protobuf_include}/google" "${CMAKE_BINARY_DIR}/before_torch/google" SYMBOLIC)
+target_include_directories(pompc_torch SYSTEM INTERFACE "${CMAKE_BINARY_DIR}/before_torch"
   "${wheels}/torch/include" "${wheels}/torch/include/torch/csrc/api/include")
 target_link_libraries(pompc_torch INTERFACE torch_cpu torch_c10 Threads::Threads)
 # libtorch_cpu needs libcudart and libcupti at link time of an executable, through -rpath-link only.

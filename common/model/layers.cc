@@ -1,0 +1,63 @@
+#include "common/model/layers.h"
+
+namespace pompc {
+namespace {
+
+// Applies `select` to the tensors of every layer.
+template <typename Select>
+Mlp SelectLayers(const Mlp& mlp, const Select& select) {
+  Mlp selected;
+  selected.reserve(mlp.size());
+  for (const Layer& layer : mlp) {
+    Layer& out = selected.emplace_back();
+    out.weight = select(layer.weight);
+    out.bias = select(layer.bias);
+    if (layer.gain.defined()) {
+      out.gain = select(layer.gain);
+      out.shift = select(layer.shift);
+    }
+  }
+  return selected;
+}
+
+at::Tensor Forward(const at::Tensor& x, const Mlp& mlp, const NormedLinearOptions& last,
+                   const at::Tensor& mask) {
+  at::Tensor y = x;
+  for (size_t i = 0; i < mlp.size(); ++i) {
+    const Layer& layer = mlp[i];
+    if (!layer.gain.defined()) {
+      y = Linear(y, layer.weight, layer.bias);
+      continue;
+    }
+    y = NormedLinear(y, layer.weight, layer.bias, layer.gain, layer.shift,
+                     i == 0 ? mask : at::Tensor(),
+                     i + 1 == mlp.size() ? last : NormedLinearOptions{});
+  }
+  return y;
+}
+
+}  // namespace
+
+at::Tensor MlpForward(const at::Tensor& x, const Mlp& mlp, const NormedLinearOptions& last) {
+  return Forward(x, mlp, last, {});
+}
+
+at::Tensor EnsembleForward(const at::Tensor& x, const Mlp& mlp, const at::Tensor& heads,
+                           const at::Tensor& mask) {
+  if (!heads.defined()) return Forward(x, mlp, {}, mask);
+  if (!heads.is_cpu()) {
+    const Mlp selected =
+        SelectLayers(mlp, [&](const at::Tensor& t) { return t.index_select(0, heads); });
+    return Forward(x, selected, {}, mask);
+  }
+  // Views of single heads: copying the weights of a pair costs more than one call for each.
+  std::vector<at::Tensor> outputs;
+  for (int64_t i = 0; i < heads.numel(); ++i) {
+    const int64_t head = heads.const_data_ptr<int64_t>()[i];
+    const Mlp selected = SelectLayers(mlp, [&](const at::Tensor& t) { return t.select(0, head); });
+    outputs.push_back(Forward(x, selected, {}, mask.defined() ? mask[i] : mask));
+  }
+  return at::stack(outputs);
+}
+
+}  // namespace pompc

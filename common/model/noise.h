@@ -1,0 +1,49 @@
+// Where planner and updates get their random draws from, so that tests can replay recorded ones.
+//
+// The order of draws is part of the interface of whoever draws (documented at MppiPlanner::Plan and
+// Updater::Update): a replayed sequence gives a replayed result.
+#ifndef POMPC_COMMON_MODEL_NOISE_H_
+#define POMPC_COMMON_MODEL_NOISE_H_
+
+#include <cstdint>
+
+#include "common/model/tensor.h"
+
+namespace pompc {
+
+// Not thread-safe: one Noise a thread.
+class Noise {
+ public:
+  virtual ~Noise() = default;
+  // Independent standard normal numbers.
+  virtual at::Tensor Normal(at::IntArrayRef shape) = 0;
+  // Two different value heads of `num_heads`: int64 [2], on the CPU or on the model's device.
+  virtual at::Tensor Heads(int64_t num_heads) = 0;
+  // One index a row, drawn with the row's probabilities. probability: [B, E] -> int64 [B].
+  virtual at::Tensor Index(const at::Tensor& probability) = 0;
+  // Zero with probability `rate` (in (0, 1)), else 1 / (1 - rate).
+  virtual at::Tensor DropoutMask(at::IntArrayRef shape, double rate) = 0;
+};
+
+// Draws from LibTorch's generator of the device. Equal seeds and calls give equal draws.
+class GeneratorNoise final : public Noise {
+ public:
+  explicit GeneratorNoise(uint64_t seed, const at::TensorOptions& options = at::kFloat);
+
+  // Restarts the sequence, e.g. with a seed derived from (run seed, role, index, step).
+  void Seed(uint64_t seed);
+
+  at::Tensor Normal(at::IntArrayRef shape) override;
+  at::Tensor Heads(int64_t num_heads) override;
+  at::Tensor Index(const at::Tensor& probability) override;
+  at::Tensor DropoutMask(at::IntArrayRef shape, double rate) override;
+
+ private:
+  at::TensorOptions options_;
+  at::Generator generator_;       // Of the device.
+  at::Generator host_generator_;  // Head indices, so that choosing heads never waits for a device.
+};
+
+}  // namespace pompc
+
+#endif  // POMPC_COMMON_MODEL_NOISE_H_

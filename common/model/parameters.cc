@@ -1,0 +1,200 @@
+#include "common/model/parameters.h"
+
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "common/base/check.h"
+#include "common/base/status_macros.h"
+
+namespace pompc {
+namespace {
+
+constexpr int64_t kAlignment = 16;  // Elements: a cache line of float32.
+
+struct NetworkShape {
+  ParameterGroup group;
+  std::string name;
+  std::vector<int64_t> widths;  // Input, hidden layers, output.
+  bool last_normalised = false;
+  int64_t heads = 0;  // 0: not an ensemble.
+};
+
+std::vector<NetworkShape> Networks(const ModelSpec& spec) {
+  const v1::ModelConfig& c = spec.config;
+  const int64_t latent = c.latent_dim(), action = spec.action_dim, mlp = c.mlp_dim();
+  std::vector<int64_t> encoder = {spec.obs_dim};
+  encoder.resize(1 + std::max(c.encoder_layers() - 1, 1), c.encoder_dim());
+  encoder.push_back(latent);
+  const int64_t value_input = latent + (c.value_kind() == v1::ModelConfig::Q ? action : 0);
+
+  using Group = ParameterGroup;
+  std::vector<NetworkShape> networks = {
+      {Group::kEncoder, "encoder", encoder, true},
+      {Group::kDynamics, "dynamics", {latent + action, mlp, mlp, latent}, true},
+      {Group::kReward, "reward", {latent + action, mlp, mlp, c.num_bins()}}};
+  if (c.predict_termination()) {
+    networks.push_back({Group::kTermination, "termination", {latent, mlp, mlp, 1}});
+  }
+  networks.push_back(
+      {Group::kValue, "value", {value_input, mlp, mlp, c.num_bins()}, false, c.num_value_heads()});
+  networks.push_back({Group::kPolicy, "policy", {latent, mlp, mlp, 2 * action}});
+  if (spec.intermediate_prior) {
+    networks.push_back({Group::kPrior, "prior", {latent, mlp, mlp, 2 * action}});
+  }
+  return networks;
+}
+
+// The last layer of a network without a normalised one.
+bool IsLastLayer(const ParameterLayout& layout, const NamedParameter& p) {
+  const std::string prefix = p.name.substr(0, p.name.rfind('.'));
+  return !layout.Contains(prefix + ".ln.weight");
+}
+
+}  // namespace
+
+ModelSpec ModelSpec::FromConfig(const v1::RunConfig& config, int64_t obs_dim, int64_t action_dim) {
+  const v1::LearningConfig& learning = config.learning();
+  const bool regularised =
+      learning.kl_weight() > 0 || learning.kl_weight_final() > 0 || learning.has_target_kl();
+  const bool learned = regularised && learning.prior_source() == v1::LearningConfig::LEARNED;
+  return {config.model(), obs_dim, action_dim, learned || config.planner().proposal_mix() > 0};
+}
+
+void ParameterLayout::Add(ParameterGroup group, std::string name, std::vector<int64_t> shape) {
+  NamedParameter p = {std::move(name), std::move(shape), size_, 1, group};
+  for (const int64_t n : p.shape) p.size *= n;
+  size_ += (p.size + kAlignment - 1) / kAlignment * kAlignment;
+  index_.emplace(p.name, parameters_.size());
+  parameters_.push_back(std::move(p));
+}
+
+absl::StatusOr<ParameterLayout> ParameterLayout::Create(const ModelSpec& spec) {
+  const v1::ModelConfig& c = spec.config;
+  if (spec.obs_dim < 1 || spec.action_dim < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("obs_dim=", spec.obs_dim, " action_dim=", spec.action_dim, " must be >= 1"));
+  }
+  if (c.simnorm_dim() < 1 || c.latent_dim() < 1 || c.latent_dim() % c.simnorm_dim() != 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model.latent_dim=", c.latent_dim(),
+                     " is no multiple of model.simnorm_dim=", c.simnorm_dim()));
+  }
+  ParameterLayout layout;
+  for (const NetworkShape& network : Networks(spec)) {
+    ParameterRange& range = layout.ranges_[static_cast<int>(network.group)];
+    range.begin = layout.size_;
+    const int last = static_cast<int>(network.widths.size()) - 2;
+    for (int i = 0; i <= last; ++i) {
+      const int64_t in = network.widths[i], out = network.widths[i + 1];
+      const auto add = [&](const char* suffix, std::vector<int64_t> shape) {
+        if (network.heads > 0) shape.insert(shape.begin(), network.heads);
+        layout.Add(network.group, absl::StrCat(network.name, ".", i, ".", suffix),
+                   std::move(shape));
+      };
+      add("weight", {out, in});
+      add("bias", {out});
+      if (i < last || network.last_normalised) {
+        add("ln.weight", {out});
+        add("ln.bias", {out});
+      }
+    }
+    range.end = layout.size_;
+  }
+  return layout;
+}
+
+const NamedParameter& ParameterLayout::Find(std::string_view name) const {
+  const auto it = index_.find(name);
+  POMPC_CHECK(it != index_.end()) << "no parameter named " << name;
+  return parameters_[it->second];
+}
+
+absl::StatusOr<std::shared_ptr<Parameters>> Parameters::Create(const ModelSpec& spec,
+                                                               ParameterUse use,
+                                                               const at::TensorOptions& options) {
+  POMPC_ASSIGN_OR_RETURN(ParameterLayout layout, ParameterLayout::Create(spec));
+  std::shared_ptr<Parameters> p(new Parameters(spec, std::move(layout)));
+  p->flat_ = at::zeros({p->layout_.size()}, options);
+  if (use == ParameterUse::kActing) return p;
+  p->grad_ = at::zeros_like(p->flat_);
+  p->target_ = at::zeros({p->layout_.range(ParameterGroup::kValue).size()}, options);
+  for (const NamedParameter& named : p->layout_.parameters()) {
+    // A tensor of its own over the same memory: autograd must not see it as a view of the buffer.
+    at::Tensor leaf = p->View(named.name).variable_data();
+    leaf.set_requires_grad(true);
+    leaf.mutable_grad() = p->grad_.narrow(0, named.offset, named.size).view(named.shape);
+    p->leaves_.push_back(std::move(leaf));
+  }
+  return p;
+}
+
+at::Tensor Parameters::View(std::string_view name) const {
+  const NamedParameter& p = layout_.Find(name);
+  return flat_.narrow(0, p.offset, p.size).view(p.shape);
+}
+
+at::Tensor Parameters::TargetView(std::string_view name) const {
+  const NamedParameter& p = layout_.Find(name);
+  POMPC_CHECK(p.group == ParameterGroup::kValue && target_.defined()) << name << " has no target";
+  return target_.narrow(0, p.offset - layout_.range(ParameterGroup::kValue).begin, p.size)
+      .view(p.shape);
+}
+
+at::Tensor Parameters::Leaf(std::string_view name) const {
+  POMPC_CHECK(!leaves_.empty()) << "gradients exist only in training";
+  return leaves_[&layout_.Find(name) - layout_.parameters().data()];
+}
+
+void Parameters::Initialise(uint64_t seed) {
+  const at::NoGradGuard no_grad;
+  at::Generator generator = at::detail::createCPUGenerator(seed);
+  const bool uniform = spec_.config.value_init() == v1::ModelConfig::UNIFORM_FAN_IN;
+  // On the CPU in float32 whatever the buffer is, so that one seed gives one network.
+  for (const NamedParameter& p : layout_.parameters()) {
+    at::Tensor values = at::zeros(p.shape, at::kFloat);
+    const bool is_weight = absl::EndsWith(p.name, ".weight");
+    const bool is_norm = absl::StrContains(p.name, ".ln.");
+    const bool head = p.group == ParameterGroup::kReward || p.group == ParameterGroup::kValue;
+    const bool zero = is_weight && !is_norm && head && IsLastLayer(layout_, p);
+    if (is_norm) {
+      values.fill_(is_weight ? 1 : 0);
+    } else if (p.group == ParameterGroup::kValue && uniform && !zero) {
+      const std::string weight = p.name.substr(0, p.name.rfind('.')) + ".weight";
+      const double bound = 1 / std::sqrt(static_cast<double>(layout_.Find(weight).shape.back()));
+      values.uniform_(-bound, bound, generator);
+    } else if (is_weight && !zero) {
+      values.normal_(0, 0.02, generator);
+    }
+    View(p.name).copy_(values);
+  }
+  if (target_.defined()) target_.copy_(layout_.range(ParameterGroup::kValue).Of(flat_));
+}
+
+std::string Parameters::Snapshot() const {
+  const at::Tensor values = flat_.to(at::kCPU, at::kFloat).contiguous();
+  return std::string(static_cast<const char*>(values.const_data_ptr()), values.nbytes());
+}
+
+absl::Status Parameters::LoadSnapshot(std::string_view bytes) {
+  const size_t expected = static_cast<size_t>(layout_.size()) * sizeof(float);
+  if (bytes.size() != expected) {
+    return absl::InvalidArgumentError(absl::StrCat("parameter snapshot has ", bytes.size(),
+                                                   " bytes, this model needs ", expected));
+  }
+  const at::Tensor values = at::empty({layout_.size()}, at::kFloat);
+  std::memcpy(values.data_ptr(), bytes.data(), bytes.size());
+  // A sum is finite only if all terms are; finite float32 terms cannot overflow a double.
+  if (!std::isfinite(values.sum(at::kDouble).item<double>())) {
+    return absl::InvalidArgumentError("parameter snapshot holds values that are not finite");
+  }
+  flat_.copy_(values);
+  return absl::OkStatus();
+}
+
+}  // namespace pompc

@@ -1,0 +1,121 @@
+#include "common/model/world_model.h"
+
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/check.h"
+
+namespace pompc {
+namespace {
+
+// The layers of the network `name`, each tensor by way of `get`.
+template <typename Get>
+Mlp CollectLayers(const ParameterLayout& layout, const std::string& name, const Get& get) {
+  Mlp mlp;
+  for (int i = 0; layout.Contains(absl::StrCat(name, ".", i, ".weight")); ++i) {
+    const std::string prefix = absl::StrCat(name, ".", i);
+    Layer& layer = mlp.emplace_back();
+    layer.weight = get(prefix + ".weight");
+    layer.bias = get(prefix + ".bias");
+    if (layout.Contains(prefix + ".ln.weight")) {
+      layer.gain = get(prefix + ".ln.weight");
+      layer.shift = get(prefix + ".ln.bias");
+    }
+  }
+  return mlp;
+}
+
+}  // namespace
+
+at::Tensor PolicyDistribution::Sample(const at::Tensor& eps) const {
+  const at::Tensor noise = eps * at::exp(log_std);
+  if (form == v1::ModelConfig::SQUASHED) return at::tanh(pre_tanh_mean + noise);
+  return (mean + noise).clamp(-1, 1);
+}
+
+WorldModel::WorldModel(std::shared_ptr<const Parameters> parameters, Gradients gradients)
+    : parameters_(std::move(parameters)) {
+  const v1::ModelConfig& config = spec().config;
+  bins_ = {config.num_bins(), config.bin_min(), config.bin_max()};
+  simnorm_ = {Activation::kSimNorm, config.simnorm_dim()};
+  const auto collect = [&](const std::string& name) {
+    return CollectLayers(parameters_->layout(), name, [&](const std::string& tensor) {
+      return gradients == Gradients::kTracked ? parameters_->Leaf(tensor)
+                                              : parameters_->View(tensor);
+    });
+  };
+  encoder_ = collect("encoder");
+  dynamics_ = collect("dynamics");
+  reward_ = collect("reward");
+  termination_ = collect("termination");
+  value_ = collect("value");
+  policy_ = collect("policy");
+  prior_ = collect("prior");
+  if (parameters_->target().defined()) {
+    target_value_ = CollectLayers(parameters_->layout(), "value", [&](const std::string& name) {
+      return parameters_->TargetView(name);
+    });
+  }
+}
+
+at::Tensor WorldModel::Encode(const at::Tensor& obs) const {
+  return MlpForward(obs, encoder_, simnorm_);
+}
+
+at::Tensor WorldModel::Join(const at::Tensor& z, const at::Tensor& a) const {
+  return at::cat({z, a}, -1);
+}
+
+at::Tensor WorldModel::Next(const at::Tensor& za) const {
+  return MlpForward(za, dynamics_, simnorm_);
+}
+
+at::Tensor WorldModel::RewardLogits(const at::Tensor& za) const { return MlpForward(za, reward_); }
+
+at::Tensor WorldModel::Reward(const at::Tensor& za) const { return Decode(RewardLogits(za)); }
+
+at::Tensor WorldModel::TerminationLogit(const at::Tensor& z) const {
+  POMPC_CHECK(!termination_.empty()) << "the model predicts no termination";
+  return MlpForward(z, termination_).squeeze(-1);
+}
+
+PolicyDistribution WorldModel::PolicyOf(const Mlp& mlp, const at::Tensor& z,
+                                        LogStdRange range) const {
+  const std::vector<at::Tensor> out = MlpForward(z, mlp).chunk(2, -1);
+  return {spec().config.policy_form(), out[0], at::tanh(out[0]), LogStd(out[1], range)};
+}
+
+PolicyDistribution WorldModel::Policy(const at::Tensor& z) const {
+  return Policy(z, {spec().config.log_std_min(), spec().config.log_std_max()});
+}
+
+PolicyDistribution WorldModel::Policy(const at::Tensor& z, LogStdRange range) const {
+  return PolicyOf(policy_, z, range);
+}
+
+PolicyDistribution WorldModel::Prior(const at::Tensor& z) const {
+  POMPC_CHECK(!prior_.empty()) << "the model has no intermediate prior";
+  return PolicyOf(prior_, z, {spec().config.log_std_min(), spec().config.log_std_max()});
+}
+
+at::Tensor WorldModel::ValueLogits(const at::Tensor& input, Heads set, const at::Tensor& heads,
+                                   const at::Tensor& mask) const {
+  const Mlp& mlp = set == Heads::kTarget ? target_value_ : value_;
+  POMPC_CHECK(!mlp.empty()) << "target value heads exist only in training";
+  std::vector<int64_t> shape = input.sizes().vec();
+  const at::Tensor logits = EnsembleForward(input.reshape({-1, shape.back()}), mlp, heads, mask);
+  shape.back() = logits.size(-1);
+  shape.insert(shape.begin(), logits.size(0));
+  return logits.view(shape);
+}
+
+std::vector<int64_t> WorldModel::DropoutShape(const at::Tensor& input, int64_t num_heads) const {
+  return {num_heads, input.numel() / input.size(-1), spec().config.mlp_dim()};
+}
+
+at::Tensor WorldModel::Decode(const at::Tensor& logits) const {
+  return TwoHotDecode(logits, bins_);
+}
+
+}  // namespace pompc

@@ -1,0 +1,1 @@
+#include "common/planner/mppi_planner.h"

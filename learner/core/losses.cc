@@ -1,0 +1,1 @@
+#include "learner/core/losses.h"

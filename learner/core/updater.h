@@ -1,0 +1,143 @@
+// One gradient update of world model, value heads, sampling policy and intermediate prior.
+//
+// One loss covers the family by config (docs/algorithm.md has the equations and the presets):
+//   model:  consistency + reward + value (+ termination), Adam, clipped;
+//   prior:  KL(p || pi_p) on planner priors p, if the intermediate prior is used;
+//   policy: -c_Q G/S_G + lambda D(pi, pi_ref)/S_D - alpha H(pi), with the updated value heads and
+//           prior and the latents of the model step, frozen;
+//   target value heads: Polyak step towards the updated ones.
+//
+// Source: PO-MPC (arXiv:2510.04280); nicklashansen/tdmpc2@e9f5932 tdmpc2/tdmpc2.py:208-349;
+//   wertyuilife2/bmpc@d5dabc6 bmpc/bmpc.py.
+// Shapes: T transitions a window, B windows, O obs size, A action size; time-major.
+// Thread-safety: none; one thread owns an Updater.
+// Determinism: on CPU, equal (state, batch, noise) => bit-equal results.
+#ifndef POMPC_LEARNER_CORE_UPDATER_H_
+#define POMPC_LEARNER_CORE_UPDATER_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/model/checkpoint.h"
+#include "common/model/noise.h"
+#include "common/model/world_model.h"
+#include "common/planner/mppi_planner.h"
+#include "learner/core/adam.h"
+#include "learner/core/losses.h"
+#include "learner/core/running_scale.h"
+#include "proto/pompc/v1/config.pb.h"
+
+namespace pompc {
+
+// Scalars of one update. Those of a part that did not run are 0.
+enum class Stat {
+  kTotalLoss,
+  kConsistencyLoss,
+  kRewardLoss,
+  kValueLoss,
+  kTerminationLoss,
+  kModelGradientNorm,  // Before clipping.
+  kPolicyLoss,
+  kPolicyGradientNorm,
+  kPolicyReturn,   // Mean of G over the first latents, reward units.
+  kPolicyKl,       // Mean of D, nats a dimension (CROSS_ENTROPY: -log density).
+  kPolicyEntropy,  // Mean of H as it enters the loss.
+  kPolicyStd,      // Mean std of the sampling policy.
+  kReturnScale,    // S_G
+  kKlScale,        // S_D
+  kKlWeight,       // lambda
+  kPriorLoss,      // KL(p || pi_p), nats a dimension.
+  kPriorGradientNorm,
+  kValueTarget,  // Mean of the value targets.
+  kCount,
+};
+const char* StatName(Stat stat);  // "consistency_loss", ...
+
+struct UpdateStats {
+  at::Tensor values;  // [Stat::kCount], on the model's device.
+  // Waits for the device.
+  std::array<double, static_cast<size_t>(Stat::kCount)> Read() const;
+};
+
+enum class UpdateKind {
+  kFull,
+  kModelOnly,  // Model, value and targets; neither policy nor prior (BMPC's pretraining).
+};
+
+struct UpdateRequest {
+  UpdateKind kind = UpdateKind::kFull;
+  int64_t env_steps = 0;  // Environment (control) steps so far; for a lambda schedule.
+  bool want_stats = false;
+};
+
+struct UpdateResult {
+  std::optional<UpdateStats> stats;           // If asked for.
+  std::optional<ReanalyzedPrior> reanalyzed;  // When re-planning was due: to write back to replay.
+};
+
+class Updater {
+ public:
+  // Parameters drawn from `seed`. INVALID_ARGUMENT: a config that contradicts itself.
+  // episode_decisions: length of an episode, from which the discount follows.
+  static absl::StatusOr<std::unique_ptr<Updater>> Create(
+      const v1::RunConfig& config, int64_t obs_dim, int64_t action_dim, int64_t episode_decisions,
+      uint64_t seed, const at::TensorOptions& options = at::kFloat);
+
+  // Draws, in order: those of the re-planning, when due; Normal [T, B, A] and Heads for the value
+  // target; dropout mask for the value loss; then for the policy Normal [S, B, A] (S = T, or T+1
+  // with policy_loss_on_last_latent), Heads if c_Q > 0 or CROSS_ENTROPY, dropout mask. Masks only
+  // with dropout > 0 (dropout_everywhere: for the target too, after its Heads).
+  // When re-planning is due, the batch's prior is refreshed in place. INVALID_ARGUMENT: shapes.
+  absl::StatusOr<UpdateResult> Update(const UpdateRequest& request, Batch& batch, Noise& noise);
+
+  // Plans the first `num_windows` windows of the batch again, without their last observation.
+  absl::StatusOr<ReanalyzedPrior> Reanalyze(const Batch& batch, int64_t num_windows,
+                                            Noise& noise) const;
+
+  // Updates made: all, and those that counted for policy and re-planning.
+  int64_t updates() const { return updates_; }
+  int64_t full_updates() const { return full_updates_; }
+
+  // The live parameters: they change with each update; take a Snapshot() to publish.
+  const std::shared_ptr<Parameters>& parameters() const { return parameters_; }
+  const std::shared_ptr<const WorldModel>& model() const { return model_; }
+
+  // Everything that later updates depend on.
+  Checkpoint Save() const;
+  // INVALID_ARGUMENT: a tensor is missing or has another shape; state is then undefined.
+  absl::Status Restore(const Checkpoint& checkpoint);
+
+ private:
+  Updater(const v1::RunConfig& config, std::shared_ptr<Parameters> parameters, double discount);
+  UpdateResult UpdateOrThrow(const UpdateRequest& request, Batch& batch, Noise& noise);
+  at::Tensor StepModel(const Batch& batch, Noise& noise);  // -> latents [T+1, B, L], no gradient.
+  void StepPrior(const Batch& batch, const at::Tensor& latents);
+  void StepPolicy(const UpdateRequest& request, const Batch& batch, const at::Tensor& latents,
+                  Noise& noise);
+  void SetKlWeight(int64_t env_steps);
+  void Report(Stat stat, const at::Tensor& value);
+
+  v1::RunConfig config_;
+  double discount_;
+  std::shared_ptr<Parameters> parameters_;
+  std::shared_ptr<const WorldModel> model_;    // Parameters as constants.
+  std::shared_ptr<const WorldModel> tracked_;  // Parameters as leaves.
+  std::unique_ptr<MppiPlanner> planner_;
+  Adam model_adam_, policy_adam_, prior_adam_;
+  RunningScale return_scale_, kl_scale_;
+  at::Tensor log_kl_weight_;      // [], only moved by dual ascent.
+  at::Tensor kl_weight_;          // [], lambda of this update.
+  at::Tensor stale_policy_norm_;  // [], gradient norm left by the last policy step.
+  std::array<at::Tensor, static_cast<size_t>(Stat::kCount)> report_;
+  int64_t updates_ = 0;
+  int64_t full_updates_ = 0;
+};
+
+}  // namespace pompc
+
+#endif  // POMPC_LEARNER_CORE_UPDATER_H_
