@@ -1,0 +1,16 @@
+#include "replay/client/sampler.h"
+
+namespace pompc {
+
+v1::UpdateRequest MakeUpdateRequest(absl::Span<const uint64_t> keys,
+                                    absl::Span<const NamedRows> columns) {
+  v1::UpdateRequest request;
+  request.mutable_keys()->Add(keys.begin(), keys.end());
+  for (const auto& [name, rows] : columns) {
+    request.add_column_names(name);
+    request.add_columns(rows.data(), rows.size());
+  }
+  return request;
+}
+
+}  // namespace pompc

@@ -1,0 +1,153 @@
+// Replay: a table behind a rate limiter, shared by all the writers and samplers of a run.
+//
+// The same object serves remote peers through ReplayService (service.h) and, embedded in the
+// learner's process, local ones (replay/client/local_sampler.h).
+//
+// A request that the rate limiter does not allow yet waits here, without a thread: its callback
+// runs later, in the thread whose request changed the state. Requests of one side go in the order
+// of their tickets. Each batch is drawn at the moment the limiter allows it, under the lock; so
+// with limits that allow one side at a time the order of inserts and draws, and hence every batch,
+// is reproducible.
+//
+// Thread-safety: thread-safe; one mutex guards table, limiter and waiting requests. It is held
+// while a segment or a batch is copied (less than a millisecond), never while a callback runs.
+// Errors: UNAVAILABLE before Configure() and after Close(); others per method. A refused request
+// changes nothing.
+// Determinism: batch n is drawn with the random stream (seed, kReplaySampler, 0, n).
+#ifndef POMPC_REPLAY_SERVER_REPLAY_H_
+#define POMPC_REPLAY_SERVER_REPLAY_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/base/clock.h"
+#include "proto/pompc/v1/replay.pb.h"
+#include "replay/server/rate_limiter.h"
+#include "replay/server/table.h"
+
+namespace pompc {
+
+class Replay {
+ public:
+  // Names one request, for Cancel().
+  using Ticket = uint64_t;
+
+  // Of a stored segment, or of one that was stored before.
+  struct Appended {
+    uint64_t acknowledged_sequence = 0;  // The writer's last stored segment.
+    int64_t credits = 0;                 // TableConfig.writer_credits.
+  };
+  // The state a batch was drawn from.
+  struct Drawn {
+    uint64_t newest_key = 0;
+    int64_t inserted_decisions = 0;
+    int64_t sampled_batches = 0;  // This one included.
+  };
+  // What a batch looks like.
+  struct Layout {
+    std::shared_ptr<const Schema> schema;
+    int32_t window_rows = 0;
+  };
+  using AppendCallback = std::function<void(absl::StatusOr<Appended>)>;
+  using SampleCallback = std::function<void(absl::StatusOr<Drawn>)>;
+
+  // `clock` measures blocked time; it must outlive this.
+  explicit Replay(Clock* clock) : clock_(clock) {}
+  ~Replay() { Close(); }
+
+  // Creates the table. The same config again keeps what is stored; a different one replaces an
+  // empty table. INVALID_ARGUMENT, naming the field. FAILED_PRECONDITION: rows of a different
+  // config are stored (says what differs).
+  absl::Status Configure(const v1::ConfigureRequest& request);
+
+  // ---- Requests that may wait. `done` runs exactly once, possibly before the call returns, unless
+  // Cancel() returned true. It must not block; it may make further requests.
+
+  Ticket NewTicket() { return next_ticket_.fetch_add(1, std::memory_order_relaxed); }
+
+  // Stores `segment` as soon as the limiter allows it. A duplicate is answered at once. Errors: as
+  // Table::CheckSegment() and Table::Append().
+  void Append(Ticket ticket, v1::Segment segment, AppendCallback done);
+
+  // Draws `batch_size` windows into `out`, whose memory must stay valid until `done` runs or
+  // Cancel() returned true and must be laid out for `layout`. INVALID_ARGUMENT: batch_size < 1.
+  // UNAVAILABLE: the table has another layout by now.
+  void Sample(Ticket ticket, const Layout& layout, int32_t batch_size, WindowBuffers out,
+              SampleCallback done);
+
+  // Forgets a waiting request. False when there is none: its `done` has run, runs now, or the
+  // request has not been made.
+  bool Cancel(Ticket ticket);
+
+  // ---- Requests that do not wait.
+
+  // Overwrites columns of stored rows. INVALID_ARGUMENT, naming the field.
+  absl::StatusOr<v1::UpdateResponse> Update(const v1::UpdateRequest& request);
+  // Zero counts and no table before Configure().
+  v1::InfoResponse Info() const;
+
+  absl::StatusOr<Layout> layout() const;
+
+  // Ends waiting requests with UNAVAILABLE and refuses new ones. May be repeated.
+  void Close();
+
+ private:
+  struct WaitingAppend {
+    v1::Segment segment;
+    AppendCallback done;
+  };
+  struct WaitingSample {
+    int32_t batch_size;
+    WindowBuffers out;
+    SampleCallback done;
+  };
+  // Time during which a side has been waiting.
+  struct BlockedTime {
+    absl::Duration total;
+    std::optional<absl::Time> since;
+    void Set(bool blocked, absl::Time now);
+    absl::Duration Total(absl::Time now) const;
+  };
+  using Callbacks = std::vector<std::function<void()>>;
+
+  absl::Status Ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Serves waiting requests as far as the limiter allows. Returns what to call after unlocking.
+  Callbacks Dispatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<Appended> InsertNow(const v1::Segment& segment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Drawn DrawNow(int32_t batch_size, const WindowBuffers& out) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Ends all waiting requests with `status`. Returns what to call after unlocking.
+  Callbacks FailWaiting(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void UpdateBlockedTimes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  Clock* const clock_;
+  std::atomic<Ticket> next_ticket_{1};
+
+  mutable absl::Mutex mu_;
+  bool closed_ ABSL_GUARDED_BY(mu_) = false;
+  v1::TableConfig config_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<const Schema> schema_ ABSL_GUARDED_BY(mu_);
+  std::unique_ptr<Table> table_ ABSL_GUARDED_BY(mu_);  // Null before Configure().
+  std::optional<RateLimiter> limiter_ ABSL_GUARDED_BY(mu_);
+  std::map<Ticket, WaitingAppend> waiting_appends_ ABSL_GUARDED_BY(mu_);
+  std::map<Ticket, WaitingSample> waiting_samples_ ABSL_GUARDED_BY(mu_);
+  int64_t duplicate_segments_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t updated_rows_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t stale_rows_ ABSL_GUARDED_BY(mu_) = 0;
+  BlockedTime insert_blocked_ ABSL_GUARDED_BY(mu_);
+  BlockedTime sample_blocked_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace pompc
+
+#endif  // POMPC_REPLAY_SERVER_REPLAY_H_

@@ -1,0 +1,152 @@
+// A table: rows of named columns in a preallocated ring, and the windows that can be drawn from it.
+//
+// Memory. One record per row: link, window index, then the row's columns. A row has a key, the
+// count of rows ever stored (from 1), and lives in the record key % capacity; so keys are never
+// used again and a key tells whether its row is still stored. The ring is mapped but not touched in
+// advance: a large capacity costs address space, not memory. When it is full the oldest row goes
+// first.
+//
+//   key:      ...  41   42   43   44   45   46   47  ...      writers A and B, W = 3
+//   row:           A3   A4   B0   B1   A5   B2   A6
+//   next:          42   45   44   46   47   -    -            window starts: A3, A4, B0
+//
+// Windows. `window_rows` (W) rows of one episode, consecutive in it but not in the ring, because
+// segments of several writers interleave: each row links to the next one of its episode. A window
+// can be drawn as soon as its last row is stored. Its start is then listed in an array; links
+// point to newer rows only, so the eviction of a row ends just the window that starts at it, which
+// is removed by swapping in the array's last entry. Hence every operation takes a time that does
+// not depend on the capacity, and a draw is uniform over all windows.
+//
+// Thread-safety: none; Replay (replay.h) guards it. Errors: a refused call changes nothing.
+// Determinism: equal calls => bit-equal results.
+#ifndef POMPC_REPLAY_SERVER_TABLE_H_
+#define POMPC_REPLAY_SERVER_TABLE_H_
+
+#include <cstdint>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "proto/pompc/v1/replay.pb.h"
+#include "replay/server/mapped_memory.h"
+#include "replay/server/schema.h"
+
+namespace pompc {
+
+struct TableOptions {
+  Schema schema;
+  // Whichever of the two is reached first. Bytes include 20 per row of bookkeeping.
+  int64_t capacity_rows = 0;   // >= window_rows, < 2^32.
+  int64_t capacity_bytes = 0;  // >= window_rows rows.
+  int32_t window_rows = 0;     // W = T + 1, >= 1.
+};
+
+// What a table has stored, ever or (rows, bytes, windows) now.
+struct TableCounts {
+  int64_t rows = 0;
+  int64_t bytes = 0;
+  int64_t windows = 0;
+  int64_t inserted_rows = 0;
+  int64_t inserted_decisions = 0;  // Rows but the last of every finished episode.
+  int64_t inserted_segments = 0;
+  int64_t finished_episodes = 0;
+};
+
+// Where SampleWindows() writes, owned by the caller.
+struct WindowBuffers {
+  std::vector<char*> columns;  // One per column: [W, B, shape...], contiguous.
+  char* keys = nullptr;        // [W, B] uint64, little-endian, of any alignment.
+};
+
+// New content of one column, for Update().
+struct ColumnRows {
+  int column;             // Index in the schema.
+  std::string_view data;  // One row per key, contiguous.
+};
+
+class Table {
+ public:
+  // INVALID_ARGUMENT, naming the option that is out of range.
+  static absl::StatusOr<std::unique_ptr<Table>> Create(TableOptions options);
+
+  // Whether a segment fits the schema and the capacity, whatever is stored. INVALID_ARGUMENT,
+  // naming the field: an id or count out of range, wrong number or size of columns, a value that
+  // is not finite.
+  absl::Status CheckSegment(const v1::Segment& segment) const;
+
+  // Whether a segment of this writer and sequence is stored (or was, before it was evicted).
+  bool IsDuplicate(const v1::Segment& segment) const;
+
+  // Stores a segment that CheckSegment() accepts and that is no duplicate. FAILED_PRECONDITION: the
+  // sequence is not the writer's next, or first_row is not the episode's next (say what is).
+  // RESOURCE_EXHAUSTED: too many writers or open episodes.
+  absl::Status Append(const v1::Segment& segment);
+
+  // The last sequence of this writer that is stored; 0 when there is none.
+  uint64_t LastSequence(uint64_t writer_id) const;
+
+  // Draws random.size() (B) windows with replacement, each from one uniform 64-bit word, and copies
+  // them. Requires num_windows() > 0.
+  void SampleWindows(absl::Span<const uint64_t> random, const WindowBuffers& out) const;
+
+  // Overwrites columns of the rows that are still stored. Returns the number of rows written.
+  // INVALID_ARGUMENT: as Schema::CheckRows().
+  absl::StatusOr<int64_t> Update(absl::Span<const uint64_t> keys,
+                                 absl::Span<const ColumnRows> columns);
+
+  bool IsStored(uint64_t key) const { return key >= oldest_key_ && key < next_key_; }
+  int64_t num_windows() const { return num_starts_; }
+  uint64_t newest_key() const { return next_key_ - 1; }
+  int64_t capacity_rows() const { return capacity_; }
+  const Schema& schema() const { return options_.schema; }
+  int32_t window_rows() const { return options_.window_rows; }
+  TableCounts counts() const;
+
+ private:
+  // Head of a record; the columns follow.
+  struct RowHeader {
+    uint64_t next_key;     // Next row of the episode; 0 while there is none.
+    uint32_t start_index;  // In starts_; kNoWindow when no window starts here.
+    uint32_t unused;
+  };
+  static constexpr uint32_t kNoWindow = 0xffffffff;
+
+  // An episode that its writer has not ended.
+  struct OpenEpisode {
+    uint64_t rows = 0;
+    std::vector<uint64_t> last_keys;  // Of the last W rows: row i is at [i % W].
+  };
+  struct Writer {
+    uint64_t last_sequence = 0;
+    absl::flat_hash_map<uint64_t, OpenEpisode> episodes;  // By episode_id.
+  };
+
+  Table(TableOptions options, int64_t capacity, MappedMemory records, MappedMemory starts);
+
+  char* Record(uint64_t key) const { return records_.data() + (key % capacity_) * record_bytes_; }
+  RowHeader* Header(uint64_t key) const { return reinterpret_cast<RowHeader*>(Record(key)); }
+  uint32_t* starts() const { return reinterpret_cast<uint32_t*>(starts_.data()); }
+  absl::Status CheckOrder(const v1::Segment& segment) const;
+  void AppendRow(const v1::Segment& segment, int64_t row, OpenEpisode& episode);
+  void EvictOldest();
+
+  const TableOptions options_;
+  const uint64_t capacity_;  // In rows.
+  const int64_t record_bytes_;
+  const MappedMemory records_;  // capacity_ records.
+  const MappedMemory starts_;   // uint32[num_starts_]: records where a window starts.
+  uint32_t num_starts_ = 0;
+  uint64_t oldest_key_ = 1;  // Stored rows are [oldest_key_, next_key_).
+  uint64_t next_key_ = 1;
+  TableCounts counts_;  // Only what counts since ever.
+  int64_t num_open_episodes_ = 0;
+  absl::flat_hash_map<uint64_t, Writer> writers_;  // By writer_id.
+};
+
+}  // namespace pompc
+
+#endif  // POMPC_REPLAY_SERVER_TABLE_H_
