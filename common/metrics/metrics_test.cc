@@ -1,0 +1,161 @@
+#include "common/metrics/metrics.h"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <regex>
+#include <set>
+
+#include "absl/strings/str_split.h"
+#include "common/base/log.h"
+#include "common/metrics/server.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace pompc {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+TEST(MetricTableTest, NamesFollowTheRules) {
+  const std::set<std::string_view> rooms = {"actor", "replay", "learner", "relay",
+                                            "rpc",   "run",    "log"};
+  const std::set<std::string_view> units = {"", "seconds", "bytes", "rows", "nats", "versions"};
+  const std::regex form("(pompc_([a-z]+)|process)_[a-z]+(_[a-z]+)*");
+  std::set<std::string_view> seen;
+  for (const MetricSpec& spec : kMetricTable) {
+    const std::string name(spec.name);
+    SCOPED_TRACE(name);
+    EXPECT_TRUE(seen.insert(spec.name).second) << "twice";
+    std::smatch match;
+    ASSERT_TRUE(std::regex_match(name, match, form));
+    if (match[1] != "process") {
+      EXPECT_TRUE(rooms.contains(match[2].str())) << match[2];
+    }
+    EXPECT_EQ(name.ends_with("_total"), spec.type == MetricType::kCounter);
+    EXPECT_TRUE(units.contains(spec.unit));
+    const std::string stem = name.ends_with("_total") ? name.substr(0, name.size() - 6) : name;
+    for (std::string_view unit : units) {
+      if (!unit.empty()) {
+        EXPECT_EQ(stem.ends_with("_" + std::string(unit)), spec.unit == unit) << unit;
+      }
+    }
+    EXPECT_TRUE(spec.help.ends_with(".")) << spec.help;
+    EXPECT_EQ(spec.buckets.empty(), spec.type != MetricType::kHistogram);
+    EXPECT_TRUE(std::is_sorted(spec.buckets.begin(), spec.buckets.end()));
+  }
+}
+
+TEST(MetricTableTest, LabelsAreClosedSetsOfFewerThanTen) {
+  const std::set<std::string_view> labels = {"side", "loss", "code", "severity"};
+  for (const MetricSpec& spec : kMetricTable) {
+    if (spec.label.empty()) {
+      EXPECT_EQ(spec.label_values, "") << spec.name;
+      continue;
+    }
+    EXPECT_TRUE(labels.contains(spec.label)) << spec.name;
+    const std::vector<std::string> values = absl::StrSplit(std::string(spec.label_values), ',');
+    EXPECT_LT(values.size(), 10u) << spec.name;
+    for (const std::string& value : values) {
+      EXPECT_TRUE(std::regex_match(value, std::regex("[a-z_]+"))) << spec.name << " " << value;
+    }
+  }
+}
+
+TEST(MetricsRegistryTest, AMetricStartsAtZeroForEveryLabelValue) {
+  MetricsRegistry metrics;
+  EXPECT_THAT(metrics.Text(), Not(HasSubstr("pompc_replay_blocked_seconds_total")));
+  metrics.GetCounter("pompc_replay_blocked_seconds_total", "sample");
+  metrics.GetHistogram("pompc_actor_plan_duration_seconds");
+  const std::string text = metrics.Text();
+  EXPECT_THAT(text, HasSubstr("pompc_replay_blocked_seconds_total{side=\"insert\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("pompc_replay_blocked_seconds_total{side=\"sample\"} 0\n"));
+  EXPECT_THAT(text, HasSubstr("pompc_actor_plan_duration_seconds_count 0\n"));
+}
+
+TEST(MetricsRegistryTest, GettingAMetricAgainGivesTheSameOne) {
+  MetricsRegistry metrics;
+  metrics.GetCounter("pompc_replay_inserts_total")->Increment(3);
+  metrics.GetCounter("pompc_replay_inserts_total")->Increment(4);
+  metrics.GetGauge("pompc_learner_loss", "value")->Set(0.5);
+  EXPECT_EQ(metrics.GetGauge("pompc_learner_loss", "value")->Value(), 0.5);
+  EXPECT_THAT(metrics.Text(), HasSubstr("\npompc_replay_inserts_total 7\n"));
+}
+
+TEST(MetricsRegistryDeathTest, UnknownLabelValuesAreABug) {
+  MetricsRegistry metrics;
+  EXPECT_DEATH(metrics.GetGauge("pompc_learner_loss", "sideways"), "no label value");
+  EXPECT_DEATH(metrics.GetGauge("pompc_replay_items", "value"), "has no label");
+}
+
+TEST(MetricsRegistryTest, ExposesTheProcessAndTheRun) {
+  MetricsRegistry metrics;
+  RunInfo info;
+  info.role = "learner";
+  info.seed = 7;
+  metrics.SetRunInfo(info);
+  POMPC_LOG(WARNING) << "counted";
+  const std::string text = metrics.Text();
+  EXPECT_THAT(text, HasSubstr("role=\"learner\""));
+  EXPECT_THAT(text, HasSubstr("seed=\"7\""));
+  for (const char* name : {"process_cpu_seconds_total ", "process_open_fds ", "process_threads ",
+                           "process_resident_memory_bytes ", "process_start_time_seconds "}) {
+    const size_t at = text.find(std::string("\n") + name);
+    ASSERT_NE(at, std::string::npos) << name;
+    EXPECT_GT(std::stod(text.substr(at + 1 + std::string(name).size())), 0) << name;
+  }
+  EXPECT_THAT(text, Not(HasSubstr("severity=\"warning\"} 0\n")));
+}
+
+// The answer to one GET, headers included.
+std::string Get(int port, const std::string& path) {
+  const int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
+  const std::string request = "GET " + path + " HTTP/1.0\r\n\r\n";
+  EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
+  std::string answer;
+  char buffer[4096];
+  for (ssize_t n; (n = read(fd, buffer, sizeof(buffer))) > 0;) answer.append(buffer, n);
+  close(fd);
+  return answer;
+}
+
+TEST(MetricsServerTest, ServesMetricsAndHealthOnAFreePort) {
+  MetricsRegistry metrics;
+  metrics.GetGauge("pompc_replay_items")->Set(12);
+  std::atomic<bool> healthy = false;
+  auto server = MetricsServer::Start("127.0.0.1:0", &metrics, [&] {
+    return healthy ? absl::OkStatus() : absl::UnavailableError("no parameters for 60 s");
+  });
+  ASSERT_TRUE(server.ok()) << server.status();
+  const int port = (*server)->port();
+  EXPECT_GT(port, 0);
+  EXPECT_THAT(Get(port, "/metrics"), HasSubstr("pompc_replay_items 12"));
+  EXPECT_THAT(Get(port, "/healthz"), HasSubstr("503"));
+  EXPECT_THAT(Get(port, "/healthz"), HasSubstr("UNAVAILABLE: no parameters for 60 s"));
+  healthy = true;
+  EXPECT_THAT(Get(port, "/healthz"), HasSubstr("HTTP/1.1 200 OK"));
+  EXPECT_THAT(Get(port, "/elsewhere"), HasSubstr("404"));
+}
+
+TEST(MetricsServerTest, TakenAddressIsUnavailableAndNamed) {
+  MetricsRegistry metrics;
+  const auto health = [] { return absl::OkStatus(); };
+  auto first = MetricsServer::Start(":0", &metrics, health);
+  ASSERT_TRUE(first.ok()) << first.status();
+  const std::string address = "127.0.0.1:" + std::to_string((*first)->port());
+  const absl::Status second = MetricsServer::Start(address, &metrics, health).status();
+  EXPECT_EQ(second.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(second.message()), HasSubstr(address));
+}
+
+}  // namespace
+}  // namespace pompc
