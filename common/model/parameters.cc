@@ -58,11 +58,13 @@ bool IsLastLayer(const ParameterLayout& layout, const NamedParameter& p) {
 
 }  // namespace
 
+bool IsRegularised(const v1::LearningConfig& config) {
+  return config.kl_weight() > 0 || config.kl_weight_final() > 0 || config.has_target_kl();
+}
+
 ModelSpec ModelSpec::FromConfig(const v1::RunConfig& config, int64_t obs_dim, int64_t action_dim) {
-  const v1::LearningConfig& learning = config.learning();
-  const bool regularised =
-      learning.kl_weight() > 0 || learning.kl_weight_final() > 0 || learning.has_target_kl();
-  const bool learned = regularised && learning.prior_source() == v1::LearningConfig::LEARNED;
+  const bool learned = IsRegularised(config.learning()) &&
+                       config.learning().prior_source() == v1::LearningConfig::LEARNED;
   return {config.model(), obs_dim, action_dim, learned || config.planner().proposal_mix() > 0};
 }
 

@@ -29,6 +29,9 @@
 
 namespace pompc {
 
+// Whether the policy loss has a divergence term, now or later in the run.
+bool IsRegularised(const v1::LearningConfig& config);
+
 // What the shapes of all networks follow from.
 struct ModelSpec {
   v1::ModelConfig config;

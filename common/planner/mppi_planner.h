@@ -59,7 +59,8 @@ class MppiPlanner final : public Planner {
 
  private:
   MppiPlanner(const MppiOptions& options, std::shared_ptr<const WorldModel> model);
-  PlanResult PlanOrThrow(const PlanRequest& request, Noise& noise, PlannerState* state) const;
+  absl::StatusOr<PlanResult> PlanOrThrow(const PlanRequest& request, Noise& noise,
+                                         PlannerState* state) const;
   void RollOutPolicy(const at::Tensor& z, PlanMode mode, Noise& noise, at::Tensor& actions) const;
 
   MppiOptions options_;

@@ -1,1 +1,186 @@
 #include "learner/core/losses.h"
+
+#include <vector>
+
+namespace pompc {
+namespace {
+
+// Dropout in training, where every value head computes; undefined without dropout.
+at::Tensor Mask(const WorldModel& model, const at::Tensor& input, int64_t heads, Noise& noise) {
+  const double rate = model.spec().config.dropout();
+  return rate > 0 ? noise.DropoutMask(model.DropoutShape(input, heads), rate) : at::Tensor();
+}
+
+at::Tensor NormalAction(Noise& noise, const at::Tensor& z, int64_t action_dim) {
+  return noise.Normal({z.size(0), z.size(1), action_dim});
+}
+
+// 1 while the episode goes on after reaching z, by the model's prediction. [..]
+at::Tensor Continues(const WorldModel& model, const at::Tensor& z) {
+  if (!model.spec().config.predict_termination()) return at::ones({}, z.options());
+  return (model.TerminationLogit(z) <= 0).to(z.scalar_type());
+}
+
+// TD-M(PC)^2 weighs its prior by A / 61, 61 being the largest action size of its tasks.
+constexpr double kCrossEntropyActions = 61;
+
+// The reference that the policy is regularised to, at the latents of the loss.
+struct Reference {
+  at::Tensor mean, std;  // [S, B, A]
+};
+
+Reference PolicyReference(const WorldModel& model, const v1::LearningConfig& config,
+                          const Batch& batch, const at::Tensor& latents) {
+  if (config.prior_source() != v1::LearningConfig::LEARNED) {
+    return {batch.prior_mean, batch.prior_std};
+  }
+  const PolicyDistribution prior = model.Prior(latents);
+  return {prior.mean, at::exp(prior.log_std)};
+}
+
+// G(z) = Q(z, a), or R(z, a) + gamma V(d(z, a)). [S, B]
+at::Tensor PolicyReturn(const WorldModel& model, double discount, const at::Tensor& z,
+                        const at::Tensor& action, Noise& noise) {
+  const at::Tensor heads = noise.Heads(model.num_value_heads());
+  const at::Tensor za = model.Join(z, action);
+  const at::Tensor input = model.values_take_actions() ? za : model.Next(za);
+  const at::Tensor mask = Mask(model, input, 2, noise);
+  const at::Tensor value =
+      model.Decode(model.ValueLogits(input, WorldModel::Heads::kOnline, heads, mask)).mean(0);
+  if (model.values_take_actions()) return value;
+  return model.Reward(za) + discount * Continues(model, input) * value;
+}
+
+}  // namespace
+
+at::Tensor ValueTarget(const WorldModel& model, const v1::LearningConfig& config, double discount,
+                       const Batch& batch, const at::Tensor& encoded, Noise& noise) {
+  const at::NoGradGuard no_grad;
+  const int64_t steps = batch.action.size(0), action_dim = batch.action.size(2);
+  // The target is sum + weight * value(z_end).
+  at::Tensor sum, weight, input;
+  if (config.value_target() == v1::LearningConfig::Q_MODEL_FREE) {
+    const at::Tensor z = encoded.narrow(0, 1, steps);
+    input = model.Join(z, model.Policy(z).Sample(NormalAction(noise, z, action_dim)));
+    sum = batch.reward;
+    weight = discount * (1 - batch.terminated);
+  } else {
+    at::Tensor z = encoded.narrow(0, 0, steps);
+    sum = at::zeros_like(batch.reward);
+    weight = at::ones_like(batch.reward);
+    for (int i = 0; i < config.td_horizon(); ++i) {
+      const at::Tensor za =
+          model.Join(z, model.Policy(z).Sample(NormalAction(noise, z, action_dim)));
+      sum = sum + weight * model.Reward(za);
+      z = model.Next(za);
+      weight = weight * discount * Continues(model, z);
+    }
+    input = z;
+  }
+  const at::Tensor heads = noise.Heads(model.num_value_heads());
+  const at::Tensor mask = config.dropout_everywhere() ? Mask(model, input, 2, noise) : at::Tensor();
+  const at::Tensor values =
+      model.Decode(model.ValueLogits(input, WorldModel::Heads::kTarget, heads, mask));
+  const bool minimum = config.target_reduction() == v1::LearningConfig::MIN;
+  return sum + weight * (minimum ? values.amin(0) : values.mean(0));
+}
+
+ModelLoss ComputeModelLoss(const WorldModel& tracked, const v1::LearningConfig& config,
+                           const Batch& batch, const at::Tensor& first,
+                           const at::Tensor& encoded_next, const at::Tensor& target, Noise& noise) {
+  const int64_t steps = batch.action.size(0);
+  const double rho = config.rho();
+  std::vector<at::Tensor> latents = {first}, joined;
+  for (int64_t t = 0; t < steps; ++t) {
+    joined.push_back(tracked.Join(latents.back(), batch.action[t]));
+    latents.push_back(tracked.Next(joined.back()));
+  }
+  const at::Tensor z = at::stack(latents);
+  const at::Tensor za = at::stack(joined);
+  const at::Tensor reached = z.narrow(0, 1, steps);
+
+  ModelLoss loss;
+  loss.latents = z.detach();
+  loss.consistency = TimeMean((reached - encoded_next).square().mean(at::IntArrayRef{1, 2}), rho);
+  loss.reward = TimeMean(
+      TwoHotCrossEntropy(tracked.RewardLogits(za), batch.reward, tracked.bins()).mean(1), rho);
+  const at::Tensor input = tracked.values_take_actions() ? za : z.narrow(0, 0, steps);
+  const at::Tensor mask = Mask(tracked, input, tracked.num_value_heads(), noise);
+  const at::Tensor logits = tracked.ValueLogits(input, WorldModel::Heads::kOnline, {}, mask);
+  loss.value =
+      TimeMean(TwoHotCrossEntropy(logits, target, tracked.bins()).mean(at::IntArrayRef{0, 2}), rho);
+  loss.total = config.consistency_weight() * loss.consistency +
+               config.reward_weight() * loss.reward + config.value_weight() * loss.value;
+  if (tracked.spec().config.predict_termination()) {
+    loss.termination =
+        at::binary_cross_entropy_with_logits(tracked.TerminationLogit(reached), batch.terminated);
+    loss.total = loss.total + config.termination_weight() * loss.termination;
+  }
+  return loss;
+}
+
+at::Tensor ComputePriorLoss(const WorldModel& tracked, const v1::LearningConfig& config,
+                            const Batch& batch, const at::Tensor& latents) {
+  const PolicyDistribution prior = tracked.Prior(latents);
+  const at::Tensor kl =
+      GaussianKl(batch.prior_mean, batch.prior_std, prior.mean, at::exp(prior.log_std));
+  return TimeMean(kl.mean(at::IntArrayRef{1, 2}), config.rho());
+}
+
+PolicyLoss ComputePolicyLoss(const WorldModel& tracked, const WorldModel& model,
+                             const PolicyLossOptions& options, const Batch& batch,
+                             const at::Tensor& latents, RunningScale& return_scale,
+                             RunningScale& kl_scale, Noise& noise) {
+  const v1::LearningConfig& config = options.config;
+  const int64_t action_dim = batch.action.size(2);
+  const at::Tensor z =
+      config.policy_loss_on_last_latent() ? latents : latents.narrow(0, 0, batch.action.size(0));
+  const PolicyDistribution policy = tracked.Policy(z);
+  const at::Tensor std = at::exp(policy.log_std);
+  const at::Tensor eps = NormalAction(noise, z, action_dim);
+  const at::Tensor action = policy.Sample(eps);
+
+  PolicyLoss loss;
+  // H(pi) by the sample: the tanh correction cancels in the references' scaled form.
+  at::Tensor entropy;
+  if (config.scale_entropy_by_action_dim()) {
+    entropy = -static_cast<double>(action_dim) * GaussianLogProb(eps, policy.log_std);
+  } else {
+    entropy = SquashCorrection(action) - ScaledGaussianLogProb(eps, policy.log_std);
+  }
+  at::Tensor objective = -config.entropy_weight() * entropy;
+
+  if (config.return_weight() > 0) {
+    const at::Tensor value = PolicyReturn(model, options.discount, z, action, noise);
+    return_scale.Update(value[0]);
+    objective = objective - config.return_weight() * value / return_scale.value();
+    loss.mean_return = value.detach().mean();
+  }
+  if (IsRegularised(config)) {
+    const Reference reference = PolicyReference(model, config, batch, z);
+    at::Tensor divergence, factor;
+    if (config.divergence() == v1::LearningConfig::CROSS_ENTROPY) {
+      const at::Tensor reference_std = reference.std.clamp_min(options.min_std);
+      divergence =
+          -static_cast<double>(action_dim) / kCrossEntropyActions *
+          ScaledGaussianLogProb((action - reference.mean) / reference_std, at::log(reference_std));
+      const at::Tensor& scale = return_scale.value();
+      factor = (scale > config.cross_entropy_threshold()).to(scale.scalar_type()) / scale;
+    } else {
+      const bool forward = config.divergence() == v1::LearningConfig::FORWARD;
+      divergence = (forward ? GaussianKl(reference.mean, reference.std, policy.mean, std)
+                            : GaussianKl(policy.mean, std, reference.mean, reference.std))
+                       .mean(-1);
+      kl_scale.Update(divergence[0]);
+      factor = kl_scale.value().reciprocal();
+    }
+    objective = objective + options.kl_weight * factor * divergence;
+    loss.kl = divergence.detach().mean();
+  }
+  loss.loss = TimeMean(objective.mean(1), config.rho());
+  loss.entropy = entropy.detach().mean();
+  loss.std = std.detach().mean();
+  return loss;
+}
+
+}  // namespace pompc

@@ -7,7 +7,6 @@
 #ifndef POMPC_LEARNER_CORE_LOSSES_H_
 #define POMPC_LEARNER_CORE_LOSSES_H_
 
-#include "absl/status/status.h"
 #include "common/model/noise.h"
 #include "common/model/world_model.h"
 #include "learner/core/running_scale.h"

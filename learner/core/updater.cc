@@ -1,1 +1,349 @@
 #include "learner/core/updater.h"
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <map>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/check.h"
+#include "common/base/status_macros.h"
+
+namespace pompc {
+namespace {
+
+// Dual ascent: log lambda moves by at most this much an update, within these bounds of lambda.
+constexpr double kDualRate = 1e-3;
+constexpr double kMinKlWeight = 1e-4;
+constexpr double kMaxKlWeight = 1e4;
+
+absl::Status ValidateConfig(const v1::RunConfig& config) {
+  const v1::LearningConfig& learning = config.learning();
+  const v1::ModelConfig& model = config.model();
+  const bool regularised = IsRegularised(learning);
+  const bool cross_entropy = learning.divergence() == v1::LearningConfig::CROSS_ENTROPY;
+  const bool learned = learning.prior_source() == v1::LearningConfig::LEARNED;
+  const struct {
+    bool broken;
+    const char* rule;
+  } rules[] = {
+      {(learning.value_target() == v1::LearningConfig::Q_MODEL_FREE) !=
+           (model.value_kind() == v1::ModelConfig::Q),
+       "learning.value_target Q_MODEL_FREE goes with model.value_kind Q, V_MODEL_BASED with V"},
+      {!regularised && !(learning.return_weight() > 0),
+       "learning: return_weight and kl_weight are both 0, the policy has no objective"},
+      {regularised && !cross_entropy && model.policy_form() != v1::ModelConfig::TANH_MEAN,
+       "learning.divergence FORWARD and REVERSE need model.policy_form TANH_MEAN"},
+      {regularised && cross_entropy && (learned || !(learning.return_weight() > 0)),
+       "learning.divergence CROSS_ENTROPY needs return_weight > 0 and a prior_source that is not "
+       "LEARNED"},
+      {cross_entropy && learning.has_target_kl(),
+       "learning.target_kl does not work with CROSS_ENTROPY"},
+      {learning.has_target_kl() && learning.has_kl_weight_final(),
+       "learning.target_kl and learning.kl_weight_final exclude each other"},
+      {learning.has_kl_weight_final() != learning.has_kl_weight_steps(),
+       "learning.kl_weight_final and learning.kl_weight_steps go together"},
+      {learning.policy_loss_on_last_latent() && regularised && !learned,
+       "learning.policy_loss_on_last_latent needs kl_weight 0 or prior_source LEARNED"},
+  };
+  for (const auto& rule : rules) {
+    if (rule.broken) return absl::InvalidArgumentError(rule.rule);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckBatch(const Batch& batch, const ModelSpec& spec) {
+  const int64_t steps = batch.action.dim() == 3 ? batch.action.size(0) : 0;
+  const int64_t windows = steps > 0 ? batch.action.size(1) : 0;
+  const std::vector<int64_t> scalars = {steps, windows};
+  const std::vector<int64_t> actions = {steps, windows, spec.action_dim};
+  const std::vector<int64_t> obs = {steps + 1, windows, spec.obs_dim};
+  if (steps > 0 && batch.action.sizes() == actions && batch.obs.sizes() == obs &&
+      batch.reward.sizes() == scalars && batch.terminated.sizes() == scalars &&
+      batch.prior_mean.sizes() == actions && batch.prior_std.sizes() == actions) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError("batch: shapes do not fit each other or the model");
+}
+
+std::vector<AdamRange> ModelRanges(const ParameterLayout& layout,
+                                   const v1::LearningConfig& config) {
+  const ParameterRange encoder = layout.range(ParameterGroup::kEncoder);
+  return {{encoder, config.learning_rate() * config.encoder_learning_rate_scale(),
+           config.adam_epsilon()},
+          {{encoder.end, layout.model_range().end}, config.learning_rate(), config.adam_epsilon()}};
+}
+
+std::vector<AdamRange> HeadRange(const ParameterLayout& layout, const v1::LearningConfig& config,
+                                 ParameterGroup group) {
+  return {{layout.range(group), config.learning_rate(), config.policy_adam_epsilon()}};
+}
+
+}  // namespace
+
+const char* StatName(Stat stat) {
+  static constexpr const char* kNames[] = {"total_loss",          "consistency_loss",
+                                           "reward_loss",         "value_loss",
+                                           "termination_loss",    "model_gradient_norm",
+                                           "policy_loss",         "policy_gradient_norm",
+                                           "policy_return",       "policy_kl",
+                                           "policy_entropy",      "policy_std",
+                                           "return_scale",        "kl_scale",
+                                           "kl_weight",           "prior_loss",
+                                           "prior_gradient_norm", "value_target"};
+  static_assert(std::size(kNames) == static_cast<size_t>(Stat::kCount));
+  return kNames[static_cast<int>(stat)];
+}
+
+std::array<double, static_cast<size_t>(Stat::kCount)> UpdateStats::Read() const {
+  const at::Tensor host = values.to(at::kCPU, at::kDouble).contiguous();
+  std::array<double, static_cast<size_t>(Stat::kCount)> result;
+  std::copy_n(host.const_data_ptr<double>(), result.size(), result.begin());
+  return result;
+}
+
+absl::StatusOr<std::unique_ptr<Updater>> Updater::Create(const v1::RunConfig& config,
+                                                         const UpdaterOptions& options) {
+  POMPC_RETURN_IF_ERROR(ValidateConfig(config));
+  const ModelSpec spec = ModelSpec::FromConfig(config, options.obs_dim, options.action_dim);
+  POMPC_ASSIGN_OR_RETURN(std::shared_ptr<Parameters> parameters,
+                         Parameters::Create(spec, ParameterUse::kTraining, options.tensor));
+  parameters->Initialise(options.seed);
+  const auto model = std::make_shared<const WorldModel>(parameters, WorldModel::Gradients::kNone);
+  const MppiOptions planning = MppiOptions::FromConfig(config, options.episode_decisions);
+  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<MppiPlanner> planner,
+                         MppiPlanner::Create(planning, model));
+  return std::unique_ptr<Updater>(
+      new Updater(config, std::move(parameters), model, std::move(planner)));
+}
+
+Updater::Updater(const v1::RunConfig& config, std::shared_ptr<Parameters> parameters,
+                 std::shared_ptr<const WorldModel> model, std::unique_ptr<MppiPlanner> planner)
+    : config_(config),
+      parameters_(std::move(parameters)),
+      model_(std::move(model)),
+      tracked_(parameters_, WorldModel::Gradients::kTracked),
+      planner_(std::move(planner)),
+      model_adam_(ModelRanges(parameters_->layout(), config_.learning()),
+                  parameters_->flat().options()),
+      policy_adam_(HeadRange(parameters_->layout(), config_.learning(), ParameterGroup::kPolicy),
+                   parameters_->flat().options()),
+      prior_adam_(HeadRange(parameters_->layout(), config_.learning(), ParameterGroup::kPrior),
+                  parameters_->flat().options()),
+      return_scale_(config_.learning().scale_rate(), parameters_->flat().options()),
+      kl_scale_(config_.learning().scale_rate(), parameters_->flat().options()) {
+  const double initial = std::clamp(config_.learning().kl_weight(), kMinKlWeight, kMaxKlWeight);
+  log_kl_weight_ = at::full({}, std::log(initial), parameters_->flat().options());
+  kl_weight_ = at::zeros({}, parameters_->flat().options());
+  stale_policy_norm_ = at::zeros({}, parameters_->flat().options());
+}
+
+absl::StatusOr<UpdateResult> Updater::Update(const UpdateRequest& request, Batch& batch,
+                                             Noise& noise) {
+  POMPC_RETURN_IF_ERROR(CheckBatch(batch, parameters_->spec()));
+  try {
+    const at::AutoGradMode with_gradients(true);
+    return UpdateOrThrow(request, batch, noise);
+  } catch (const std::exception& e) {
+    return absl::InternalError(absl::StrCat("update failed: ", e.what()));
+  }
+}
+
+absl::StatusOr<UpdateResult> Updater::UpdateOrThrow(const UpdateRequest& request, Batch& batch,
+                                                    Noise& noise) {
+  report_ = {};
+  UpdateResult result;
+  const bool full = request.kind == UpdateKind::kFull;
+  if (full && ReanalyzeDue()) {
+    POMPC_ASSIGN_OR_RETURN(result.reanalyzed,
+                           Reanalyze(batch, config_.learning().reanalyze_windows(), noise));
+    const int64_t windows = result.reanalyzed->mean.size(1);
+    batch.prior_mean.narrow(1, 0, windows).copy_(result.reanalyzed->mean);
+    batch.prior_std.narrow(1, 0, windows).copy_(result.reanalyzed->std);
+  }
+  const at::Tensor latents = StepModel(batch, noise);
+  if (full) {
+    if (parameters_->spec().intermediate_prior) StepPrior(batch, latents);
+    SetKlWeight(request.env_steps);
+    StepPolicy(batch, latents, noise);
+    ++full_updates_;
+  }
+  {
+    const at::NoGradGuard no_grad;
+    const ParameterRange value = parameters_->layout().range(ParameterGroup::kValue);
+    parameters_->target().lerp_(value.Of(parameters_->flat()), config_.learning().target_rate());
+  }
+  ++updates_;
+  if (request.want_stats) {
+    std::vector<at::Tensor> values;
+    for (const at::Tensor& value : report_) {
+      values.push_back(value.defined() ? value : at::zeros({}, parameters_->flat().options()));
+    }
+    result.stats = UpdateStats{at::stack(values)};
+  }
+  return result;
+}
+
+bool Updater::ReanalyzeDue() const {
+  const v1::LearningConfig& learning = config_.learning();
+  const bool used = IsRegularised(learning) || parameters_->spec().intermediate_prior;
+  return used && learning.prior_source() != v1::LearningConfig::REPLAY &&
+         learning.reanalyze_windows() > 0 &&
+         (full_updates_ + 1) % learning.reanalyze_interval() == 0;
+}
+
+absl::StatusOr<ReanalyzedPrior> Updater::Reanalyze(const Batch& batch, int64_t num_windows,
+                                                   Noise& noise) const {
+  const int64_t steps = batch.action.size(0), action_dim = batch.action.size(2);
+  const int64_t windows = std::min(num_windows, batch.action.size(1));
+  const at::Tensor obs = batch.obs.narrow(0, 0, steps).narrow(1, 0, windows).flatten(0, 1);
+  POMPC_ASSIGN_OR_RETURN(const PlanResult plan,
+                         planner_->Plan({obs, {}, PlanMode::kReanalyze}, noise, nullptr));
+  const std::vector<int64_t> shape = {steps, windows, action_dim};
+  return ReanalyzedPrior{plan.prior_mean.reshape(shape), plan.prior_std.reshape(shape)};
+}
+
+at::Tensor Updater::StepModel(const Batch& batch, Noise& noise) {
+  const v1::LearningConfig& learning = config_.learning();
+  const ParameterRange range = parameters_->layout().model_range();
+  const at::Tensor grad = range.Of(parameters_->grad());
+  const at::Tensor encoded_next = model_->Encode(batch.obs.narrow(0, 1, batch.action.size(0)));
+  const at::Tensor first = tracked_.Encode(batch.obs[0]);
+  const at::Tensor encoded = at::cat({first.detach().unsqueeze(0), encoded_next});
+  const at::Tensor target =
+      ValueTarget(*model_, learning, planner_->options().discount, batch, encoded, noise);
+  const ModelLoss loss =
+      ComputeModelLoss(tracked_, learning, batch, first, encoded_next, target, noise);
+  grad.zero_();
+  loss.total.backward();
+
+  at::Tensor norm = grad.norm();
+  if (learning.clip_with_stale_policy_gradient()) norm = at::hypot(norm, stale_policy_norm_);
+  model_adam_.Step(parameters_->flat(), parameters_->grad(), norm, learning.gradient_clip_norm());
+
+  Report(Stat::kTotalLoss, loss.total);
+  Report(Stat::kConsistencyLoss, loss.consistency);
+  Report(Stat::kRewardLoss, loss.reward);
+  Report(Stat::kValueLoss, loss.value);
+  if (loss.termination.defined()) Report(Stat::kTerminationLoss, loss.termination);
+  Report(Stat::kModelGradientNorm, norm);
+  Report(Stat::kValueTarget, target.mean());
+  return loss.latents;
+}
+
+void Updater::StepPrior(const Batch& batch, const at::Tensor& latents) {
+  const v1::LearningConfig& learning = config_.learning();
+  const at::Tensor grad =
+      parameters_->layout().range(ParameterGroup::kPrior).Of(parameters_->grad());
+  const at::Tensor loss =
+      ComputePriorLoss(tracked_, learning, batch, latents.narrow(0, 0, batch.action.size(0)));
+  grad.zero_();
+  loss.backward();
+  const at::Tensor norm = grad.norm();
+  prior_adam_.Step(parameters_->flat(), parameters_->grad(), norm, learning.gradient_clip_norm());
+  Report(Stat::kPriorLoss, loss);
+  Report(Stat::kPriorGradientNorm, norm);
+}
+
+void Updater::StepPolicy(const Batch& batch, const at::Tensor& latents, Noise& noise) {
+  const v1::LearningConfig& learning = config_.learning();
+  const at::Tensor grad =
+      parameters_->layout().range(ParameterGroup::kPolicy).Of(parameters_->grad());
+  const PolicyLossOptions options = {learning, planner_->options().discount,
+                                     config_.planner().min_std(), kl_weight_};
+  const PolicyLoss loss = ComputePolicyLoss(tracked_, *model_, options, batch, latents,
+                                            return_scale_, kl_scale_, noise);
+  grad.zero_();
+  loss.loss.backward();
+  const at::Tensor norm = grad.norm();
+  policy_adam_.Step(parameters_->flat(), parameters_->grad(), norm, learning.gradient_clip_norm());
+  if (learning.clip_with_stale_policy_gradient()) stale_policy_norm_.copy_(grad.norm());
+  Report(Stat::kKlWeight, kl_weight_.clone());
+  if (learning.has_target_kl()) {
+    const at::Tensor excess = (loss.kl / learning.target_kl() - 1).clamp(-1, 1);
+    log_kl_weight_.add_(excess, kDualRate).clamp_(std::log(kMinKlWeight), std::log(kMaxKlWeight));
+  }
+  Report(Stat::kPolicyLoss, loss.loss);
+  Report(Stat::kPolicyGradientNorm, norm);
+  if (loss.mean_return.defined()) Report(Stat::kPolicyReturn, loss.mean_return);
+  if (loss.kl.defined()) Report(Stat::kPolicyKl, loss.kl);
+  Report(Stat::kPolicyEntropy, loss.entropy);
+  Report(Stat::kPolicyStd, loss.std);
+  Report(Stat::kReturnScale, return_scale_.value());
+  Report(Stat::kKlScale, kl_scale_.value());
+}
+
+void Updater::SetKlWeight(int64_t env_steps) {
+  const v1::LearningConfig& learning = config_.learning();
+  if (learning.has_target_kl()) {
+    kl_weight_.copy_(log_kl_weight_.exp());
+  } else if (learning.has_kl_weight_final()) {
+    const double progress = std::clamp(
+        static_cast<double>(env_steps) / static_cast<double>(learning.kl_weight_steps()), 0.0, 1.0);
+    kl_weight_.fill_(std::lerp(learning.kl_weight(), learning.kl_weight_final(), progress));
+  } else {
+    kl_weight_.fill_(learning.kl_weight());
+  }
+}
+
+void Updater::Report(Stat stat, const at::Tensor& value) {
+  report_[static_cast<size_t>(stat)] = value.detach();
+}
+
+std::map<std::string, at::Tensor> Updater::State() const {
+  const ParameterLayout& layout = parameters_->layout();
+  std::map<std::string, at::Tensor> state = {
+      {"adam.model.first_moment", model_adam_.first_moment},
+      {"adam.model.second_moment", model_adam_.second_moment},
+      {"adam.model.step", model_adam_.step},
+      {"adam.policy.first_moment", policy_adam_.first_moment},
+      {"adam.policy.second_moment", policy_adam_.second_moment},
+      {"adam.policy.step", policy_adam_.step},
+      {"adam.prior.first_moment", prior_adam_.first_moment},
+      {"adam.prior.second_moment", prior_adam_.second_moment},
+      {"adam.prior.step", prior_adam_.step},
+      {"return_scale", return_scale_.value()},
+      {"kl_scale", kl_scale_.value()},
+      {"log_kl_weight", log_kl_weight_},
+      {"stale_policy_norm", stale_policy_norm_},
+  };
+  for (const NamedParameter& p : layout.parameters()) {
+    state[p.name] = parameters_->View(p.name);
+    if (p.group == ParameterGroup::kValue) {
+      state["target_" + p.name] = parameters_->TargetView(p.name);
+    }
+  }
+  return state;
+}
+
+Checkpoint Updater::Save() const {
+  Checkpoint checkpoint;
+  for (const auto& [name, tensor] : State()) checkpoint.tensors[name] = tensor.clone();
+  checkpoint.tensors["updates"] = at::scalar_tensor(updates_, at::kLong);
+  checkpoint.tensors["full_updates"] = at::scalar_tensor(full_updates_, at::kLong);
+  return checkpoint;
+}
+
+absl::Status Updater::Restore(const Checkpoint& checkpoint) {
+  std::map<std::string, at::Tensor> state = State();
+  at::Tensor updates = at::zeros({}, at::kLong), full_updates = at::zeros({}, at::kLong);
+  state["updates"] = updates;
+  state["full_updates"] = full_updates;
+  for (const auto& [name, tensor] : state) {
+    const auto saved = checkpoint.tensors.find(name);
+    if (saved == checkpoint.tensors.end()) {
+      return absl::InvalidArgumentError(absl::StrCat("checkpoint has no tensor ", name));
+    }
+    if (saved->second.sizes() != tensor.sizes()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("checkpoint was made with other sizes: ", name));
+    }
+  }
+  for (auto& [name, tensor] : state) tensor.copy_(checkpoint.tensors.at(name));
+  updates_ = updates.item<int64_t>();
+  full_updates_ = full_updates.item<int64_t>();
+  return absl::OkStatus();
+}
+
+}  // namespace pompc

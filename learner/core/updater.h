@@ -17,6 +17,7 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -80,13 +81,19 @@ struct UpdateResult {
   std::optional<ReanalyzedPrior> reanalyzed;  // When re-planning was due: to write back to replay.
 };
 
+struct UpdaterOptions {
+  int64_t obs_dim = 0;
+  int64_t action_dim = 0;
+  int64_t episode_decisions = 0;          // Length of an episode, from which the discount follows.
+  uint64_t seed = 0;                      // Of the initial parameters.
+  at::TensorOptions tensor = at::kFloat;  // Device; dtype float32 (tests also use float64).
+};
+
 class Updater {
  public:
-  // Parameters drawn from `seed`. INVALID_ARGUMENT: a config that contradicts itself.
-  // episode_decisions: length of an episode, from which the discount follows.
-  static absl::StatusOr<std::unique_ptr<Updater>> Create(
-      const v1::RunConfig& config, int64_t obs_dim, int64_t action_dim, int64_t episode_decisions,
-      uint64_t seed, const at::TensorOptions& options = at::kFloat);
+  // INVALID_ARGUMENT: a config that contradicts itself.
+  static absl::StatusOr<std::unique_ptr<Updater>> Create(const v1::RunConfig& config,
+                                                         const UpdaterOptions& options);
 
   // Draws, in order: those of the re-planning, when due; Normal [T, B, A] and Heads for the value
   // target; dropout mask for the value loss; then for the policy Normal [S, B, A] (S = T, or T+1
@@ -113,20 +120,23 @@ class Updater {
   absl::Status Restore(const Checkpoint& checkpoint);
 
  private:
-  Updater(const v1::RunConfig& config, std::shared_ptr<Parameters> parameters, double discount);
-  UpdateResult UpdateOrThrow(const UpdateRequest& request, Batch& batch, Noise& noise);
+  Updater(const v1::RunConfig& config, std::shared_ptr<Parameters> parameters,
+          std::shared_ptr<const WorldModel> model, std::unique_ptr<MppiPlanner> planner);
+  absl::StatusOr<UpdateResult> UpdateOrThrow(const UpdateRequest& request, Batch& batch,
+                                             Noise& noise);
+  bool ReanalyzeDue() const;
   at::Tensor StepModel(const Batch& batch, Noise& noise);  // -> latents [T+1, B, L], no gradient.
   void StepPrior(const Batch& batch, const at::Tensor& latents);
-  void StepPolicy(const UpdateRequest& request, const Batch& batch, const at::Tensor& latents,
-                  Noise& noise);
+  void StepPolicy(const Batch& batch, const at::Tensor& latents, Noise& noise);
   void SetKlWeight(int64_t env_steps);
   void Report(Stat stat, const at::Tensor& value);
+  // All tensors of the state by name, sharing memory.
+  std::map<std::string, at::Tensor> State() const;
 
   v1::RunConfig config_;
-  double discount_;
   std::shared_ptr<Parameters> parameters_;
-  std::shared_ptr<const WorldModel> model_;    // Parameters as constants.
-  std::shared_ptr<const WorldModel> tracked_;  // Parameters as leaves.
+  std::shared_ptr<const WorldModel> model_;  // Parameters as constants.
+  WorldModel tracked_;                       // Parameters as leaves.
   std::unique_ptr<MppiPlanner> planner_;
   Adam model_adam_, policy_adam_, prior_adam_;
   RunningScale return_scale_, kl_scale_;
