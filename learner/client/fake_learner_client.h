@@ -97,7 +97,7 @@ class FakeParameterSubscriber final : public ParameterSubscriber {
   absl::StatusOr<SnapshotPtr> WaitForNewer(int64_t version, absl::Time deadline) override {
     absl::MutexLock lock(&mu_);
     const auto decided = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-      return closed_ || (newest_ != nullptr && newest_->version() > version);
+      return closed_ || (newest_ != nullptr && newest_->version() != version);
     };
     if (!clock_->AwaitUntil(&mu_, absl::Condition(&decided), deadline)) {
       return absl::DeadlineExceededError("no newer parameters");

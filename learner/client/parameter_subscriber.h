@@ -24,7 +24,8 @@ class ParameterSubscriber {
   // Null before the first has arrived. Does not block.
   virtual SnapshotPtr Newest() const = 0;
 
-  // Blocks until Newest() is newer than `version` (-1: until there is one) and returns it.
+  // Blocks until Newest() has another version than `version` (-1: until there is one) and returns
+  // it. Another, not greater: a learner that resumes from a checkpoint repeats versions.
   // DEADLINE_EXCEEDED; CANCELLED: closed. A lost connection is no error: it is made again.
   virtual absl::StatusOr<SnapshotPtr> WaitForNewer(int64_t version, absl::Time deadline) = 0;
 
