@@ -7,7 +7,7 @@
 
 namespace pompc {
 
-absl::Status LocalSampler::Next(absl::Time deadline, Batch* batch) {
+absl::Status LocalSampler::Next(absl::Time deadline, ColumnBatch* batch) {
   POMPC_ASSIGN_OR_RETURN(const Replay::Layout layout, replay_->layout());
   const size_t rows = static_cast<size_t>(layout.window_rows) * batch_size_;
   WindowBuffers out;

@@ -21,7 +21,7 @@ class LocalSampler final : public ReplaySampler {
       : batch_size_(batch_size), replay_(replay), clock_(clock) {}
 
   // UNAVAILABLE as well, when the replay is not configured or closed.
-  absl::Status Next(absl::Time deadline, Batch* batch) override;
+  absl::Status Next(absl::Time deadline, ColumnBatch* batch) override;
   absl::StatusOr<v1::UpdateResponse> Update(absl::Span<const uint64_t> keys,
                                             absl::Span<const NamedRows> columns) override;
   absl::StatusOr<v1::InfoResponse> Info() override { return replay_->Info(); }

@@ -20,7 +20,7 @@
 namespace pompc {
 
 // B windows. Memory is aligned for any column type and stays in place until the batch is reused.
-struct Batch {
+struct ColumnBatch {
   std::vector<std::string> columns;  // One per column of the schema, in its order.
   std::vector<uint64_t> keys;        // [W, B].
   // When the batch was drawn:
@@ -39,7 +39,7 @@ class ReplaySampler {
   // Blocks until the rate limiter allows one more batch, or `deadline`. Overwrites `batch`, whose
   // memory is reused. DEADLINE_EXCEEDED: no batch is lost, call again. CANCELLED: closed. Any
   // other: replay refused for good.
-  virtual absl::Status Next(absl::Time deadline, Batch* batch) = 0;
+  virtual absl::Status Next(absl::Time deadline, ColumnBatch* batch) = 0;
 
   // Overwrites columns of stored rows (reanalyze). Rows no longer stored are left alone and counted
   // in the answer. INVALID_ARGUMENT, naming the field; UNAVAILABLE: no connection, nothing is
