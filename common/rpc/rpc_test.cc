@@ -1,0 +1,229 @@
+#include <atomic>
+#include <string>
+
+#include "common/base/clock.h"
+#include "common/base/thread.h"
+#include "common/metrics/metrics.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/retry.h"
+#include "common/rpc/server.h"
+#include "common/rpc/status.h"
+#include "gmock/gmock.h"
+#include "grpcpp/generic/generic_stub.h"
+#include "gtest/gtest.h"
+#include "proto/pompc/v1/learner.grpc.pb.h"
+
+namespace pompc {
+namespace {
+
+using testing::HasSubstr;
+
+// Answers GetStatus with the number of the call; when told to hold, once `gate` is raised.
+class CountingService : public v1::Learner::Service {
+ public:
+  grpc::Status GetStatus(grpc::ServerContext*, const v1::GetStatusRequest*,
+                         v1::RunStatus* answer) override {
+    const int call = ++calls;
+    entered.Notify();
+    if (hold) gate.Wait();
+    answer->set_updates(call);
+    answer->set_phase(std::string(answer_bytes, 'x'));
+    return ToGrpc(error);
+  }
+
+  std::atomic<int> calls = 0;
+  Event entered, gate;
+  bool hold = false;
+  size_t answer_bytes = 0;
+  absl::Status error;
+};
+
+std::string SocketAddress() {
+  return "unix:" + testing::TempDir() +
+         testing::UnitTest::GetInstance()->current_test_info()->name() + ".sock";
+}
+
+class RpcTest : public testing::Test {
+ protected:
+  void StartServer(const std::string& address) {
+    auto server = RpcServer::Start(address, {&service_});
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+  }
+
+  absl::Status GetStatus(UnaryCaller& caller, v1::Learner::Stub& stub) {
+    return caller.Call([&](grpc::ClientContext* context) {
+      return stub.GetStatus(context, v1::GetStatusRequest(), &answer_);
+    });
+  }
+
+  // One call on a channel of its own.
+  absl::Status GetStatus(const std::string& address, const RetryPolicy& policy = {}) {
+    UnaryCaller caller(policy, rng_, RealClock(), &stop_, &metrics_);
+    v1::Learner::Stub stub(CreateChannel(address));
+    return GetStatus(caller, stub);
+  }
+
+  static RetryPolicy OneAttempt(absl::Duration timeout) {
+    RetryPolicy policy;
+    policy.attempt_timeout = timeout;
+    policy.give_up_after = absl::ZeroDuration();
+    return policy;
+  }
+
+  const Rng rng_{1, RngRole::kTest, 0, 0};
+  MetricsRegistry metrics_;
+  Event stop_;
+  CountingService service_;
+  std::unique_ptr<RpcServer> server_;
+  v1::RunStatus answer_;
+};
+
+TEST(StatusTest, EveryCodeSurvivesTheRoundTrip) {
+  for (int code = 0; code <= 16; ++code) {
+    const absl::Status status(static_cast<absl::StatusCode>(code), "why");
+    EXPECT_EQ(FromGrpc(ToGrpc(status)), status);
+    EXPECT_EQ(static_cast<int>(ToGrpc(status).error_code()), code);
+  }
+}
+
+TEST_F(RpcTest, ServesOnAFreePortAndReportsIt) {
+  StartServer("127.0.0.1:0");
+  EXPECT_GT(server_->port(), 0);
+  EXPECT_EQ(server_->address(), "127.0.0.1:" + std::to_string(server_->port()));
+  EXPECT_TRUE(GetStatus(server_->address()).ok());
+  EXPECT_EQ(answer_.updates(), 1);
+}
+
+TEST_F(RpcTest, ServesOnAUnixSocket) {
+  StartServer(SocketAddress());
+  EXPECT_EQ(server_->port(), 0);
+  EXPECT_TRUE(GetStatus(server_->address()).ok());
+}
+
+TEST_F(RpcTest, TakenPortIsUnavailable) {
+  StartServer("127.0.0.1:0");
+  const absl::Status second = RpcServer::Start(server_->address(), {}).status();
+  EXPECT_EQ(second.code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(std::string(second.message()), HasSubstr(server_->address()));
+}
+
+TEST_F(RpcTest, MessagesBeyondTheDefaultOfGrpcPass) {
+  service_.answer_bytes = 16 << 20;
+  StartServer(SocketAddress());
+  EXPECT_TRUE(GetStatus(server_->address()).ok());
+  EXPECT_EQ(answer_.phase().size(), service_.answer_bytes);
+}
+
+TEST_F(RpcTest, HealthServiceAnswersServing) {
+  StartServer(SocketAddress());
+  grpc::GenericStub stub(CreateChannel(server_->address()));
+  grpc::ClientContext context;
+  const grpc::Slice empty("");  // HealthCheckRequest of the whole server.
+  const grpc::ByteBuffer request(&empty, 1);
+  grpc::ByteBuffer answer;
+  grpc::Status status;
+  Event done;
+  stub.UnaryCall(&context, "/grpc.health.v1.Health/Check", {}, &request, &answer,
+                 [&](grpc::Status s) {
+                   status = std::move(s);
+                   done.Notify();
+                 });
+  done.Wait();
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  grpc::Slice slice;
+  ASSERT_TRUE(answer.DumpToSingleSlice(&slice).ok());
+  // HealthCheckResponse { status: SERVING }.
+  EXPECT_EQ(std::string(slice.begin(), slice.end()), "\x08\x01");
+}
+
+TEST_F(RpcTest, DeadServerIsUnavailable) {
+  EXPECT_EQ(GetStatus(SocketAddress(), OneAttempt(absl::Seconds(5))).code(),
+            absl::StatusCode::kUnavailable);
+  EXPECT_THAT(metrics_.Text(), HasSubstr("pompc_rpc_calls_total{code=\"unavailable\"} 1\n"));
+}
+
+TEST_F(RpcTest, ServerThatNeverAnswersEndsAtTheDeadline) {
+  service_.hold = true;
+  StartServer(SocketAddress());
+  EXPECT_EQ(GetStatus(server_->address(), OneAttempt(absl::Milliseconds(50))).code(),
+            absl::StatusCode::kDeadlineExceeded);
+  service_.gate.Notify();
+}
+
+TEST_F(RpcTest, RetrySucceedsOnceTheServerIsUp) {
+  FakeClock clock;
+  UnaryCaller caller({}, rng_, &clock, &stop_, &metrics_);
+  auto channel = CreateChannel(SocketAddress());
+  v1::Learner::Stub stub(channel);
+  absl::Status status;
+  {
+    Thread client("client", [&] { status = GetStatus(caller, stub); });
+    clock.AwaitWaiters(1);  // The first attempt has failed.
+    StartServer(SocketAddress());
+    EXPECT_TRUE(
+        channel->WaitForConnected(std::chrono::system_clock::now() + std::chrono::seconds(20)));
+    clock.Advance(absl::Milliseconds(100));
+  }
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(service_.calls, 1);
+  EXPECT_THAT(metrics_.Text(), HasSubstr("pompc_rpc_retries_total 1\n"));
+}
+
+TEST_F(RpcTest, StopEndsTheWaitBetweenAttempts) {
+  FakeClock clock;
+  UnaryCaller caller({}, rng_, &clock, &stop_, &metrics_);
+  v1::Learner::Stub stub(CreateChannel(SocketAddress()));
+  absl::Status status;
+  {
+    Thread client("client", [&] { status = GetStatus(caller, stub); });
+    clock.AwaitWaiters(1);
+    stop_.Notify();
+  }
+  EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
+}
+
+TEST_F(RpcTest, ErrorsThatRepetitionCannotCureAreReturnedAtOnce) {
+  service_.error = absl::FailedPreconditionError("not in this phase");
+  StartServer(SocketAddress());
+  EXPECT_EQ(GetStatus(server_->address()), service_.error);
+  EXPECT_EQ(service_.calls, 1);
+}
+
+TEST_F(RpcTest, ShutdownLetsTheRunningCallFinish) {
+  service_.hold = true;
+  StartServer(SocketAddress());
+  absl::Status status;
+  Thread client("client",
+                [&] { status = GetStatus(server_->address(), OneAttempt(absl::Seconds(20))); });
+  service_.entered.Wait();
+  Thread shutdown("shutdown", [&] { server_->Shutdown(absl::Seconds(20)); });
+  service_.gate.Notify();
+  client.Join();
+  shutdown.Join();
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_EQ(GetStatus(server_->address(), OneAttempt(absl::Seconds(5))).code(),
+            absl::StatusCode::kUnavailable);
+}
+
+TEST(BackoffTest, DoublesUpToTheLimitWithJitterInTheUpperHalf) {
+  RetryPolicy policy;
+  policy.initial_backoff = absl::Seconds(1);
+  policy.max_backoff = absl::Seconds(6);
+  Backoff backoff(policy, Rng(1, RngRole::kTest, 0, 0));
+  for (int round = 0; round < 50; ++round) {
+    for (int ceiling : {1, 2, 4, 6, 6}) {
+      const absl::Duration wait = backoff.Next();
+      EXPECT_GE(wait, absl::Seconds(ceiling) / 2);
+      EXPECT_LE(wait, absl::Seconds(ceiling));
+    }
+    backoff.Reset();
+  }
+  EXPECT_EQ(Backoff(policy, Rng(1, RngRole::kTest, 5, 0)).Next(),
+            Backoff(policy, Rng(1, RngRole::kTest, 5, 0)).Next());
+  EXPECT_NE(Backoff(policy, Rng(1, RngRole::kTest, 5, 0)).Next(),
+            Backoff(policy, Rng(1, RngRole::kTest, 6, 0)).Next());
+}
+
+}  // namespace
+}  // namespace pompc

@@ -1,0 +1,24 @@
+// absl::Status <-> grpc::Status. Code and message are preserved; the two lists of codes are the
+// same.
+#ifndef POMPC_COMMON_RPC_STATUS_H_
+#define POMPC_COMMON_RPC_STATUS_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "grpcpp/support/status.h"
+
+namespace pompc {
+
+inline absl::Status FromGrpc(const grpc::Status& status) {
+  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+}
+
+inline grpc::Status ToGrpc(const absl::Status& status) {
+  if (status.ok()) return grpc::Status::OK;
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+}
+
+}  // namespace pompc
+
+#endif  // POMPC_COMMON_RPC_STATUS_H_
