@@ -1,0 +1,284 @@
+#include "learner/core/updater.h"
+
+#include <cmath>
+#include <filesystem>
+
+#include "common/model/algorithm_fixture.h"
+
+namespace pompc {
+namespace {
+
+constexpr int64_t kSteps = 3, kWindows = 8, kObs = 5, kActions = 2;
+
+v1::RunConfig SmallConfig() {
+  v1::RunConfig config;
+  config.mutable_model()->set_latent_dim(16);
+  config.mutable_model()->set_encoder_dim(12);
+  config.mutable_model()->set_mlp_dim(24);
+  config.mutable_planner()->set_num_samples(16);
+  config.mutable_planner()->set_num_policy_samples(4);
+  config.mutable_planner()->set_num_elites(4);
+  config.mutable_planner()->set_iterations(2);
+  config.mutable_learning()->set_reanalyze_interval(2);
+  config.mutable_learning()->set_reanalyze_windows(3);
+  return config;
+}
+
+std::unique_ptr<Updater> MakeUpdater(const v1::RunConfig& config) {
+  UpdaterOptions options;
+  options.obs_dim = kObs;
+  options.action_dim = kActions;
+  options.episode_decisions = 500;
+  options.seed = 4;
+  return *Updater::Create(config, options);
+}
+
+Batch RandomBatch(uint64_t seed) {
+  GeneratorNoise noise(seed);
+  Batch batch;
+  batch.obs = noise.Normal({kSteps + 1, kWindows, kObs});
+  batch.action = noise.Normal({kSteps, kWindows, kActions}).clamp(-1, 1);
+  batch.reward = noise.Normal({kSteps, kWindows});
+  batch.terminated = at::zeros({kSteps, kWindows});
+  batch.prior_mean = noise.Normal({kSteps, kWindows, kActions}).tanh();
+  batch.prior_std = noise.Normal({kSteps, kWindows, kActions}).sigmoid();
+  return batch;
+}
+
+// Update number `i` of a run: its batch and noise follow from the number.
+UpdateResult Step(Updater& updater, int i, UpdateRequest request = {}) {
+  request.want_stats = true;
+  Batch batch = RandomBatch(100 + i);
+  GeneratorNoise noise(200 + i);
+  return *updater.Update(request, batch, noise);
+}
+
+double Get(const UpdateResult& result, Stat stat) {
+  return result.stats->Read()[static_cast<size_t>(stat)];
+}
+
+at::Tensor Group(const Updater& updater, ParameterGroup group) {
+  return updater.parameters()->layout().range(group).Of(updater.parameters()->flat()).clone();
+}
+
+TEST(UpdaterTest, EqualRunsAreBitEqual) {
+  const std::unique_ptr<Updater> a = MakeUpdater(SmallConfig()), b = MakeUpdater(SmallConfig());
+  for (int i = 0; i < 4; ++i) {
+    Step(*a, i);
+    Step(*b, i);
+  }
+  EXPECT_TRUE(at::equal(a->parameters()->flat(), b->parameters()->flat()));
+  EXPECT_TRUE(at::equal(a->parameters()->target(), b->parameters()->target()));
+}
+
+TEST(UpdaterTest, ContinuesFromACheckpointAsIfNothingHappened) {
+  for (const bool stale_clip : {false, true}) {
+    v1::RunConfig config = SmallConfig();
+    config.mutable_learning()->set_clip_with_stale_policy_gradient(stale_clip);
+    config.mutable_learning()->set_gradient_clip_norm(0.01);
+    config.mutable_learning()->set_target_kl(0.1);
+    const std::unique_ptr<Updater> a = MakeUpdater(config), b = MakeUpdater(config);
+    for (int i = 0; i < 3; ++i) Step(*a, i);
+    const std::string path =
+        (std::filesystem::path(testing::TempDir()) / "updater_test.safetensors").string();
+    ASSERT_TRUE(SaveCheckpoint(a->Save(), path).ok());
+    ASSERT_TRUE(b->Restore(*LoadCheckpoint(path)).ok());
+    EXPECT_EQ(b->updates(), 3);
+    EXPECT_EQ(b->full_updates(), 3);
+    for (int i = 3; i < 6; ++i) {
+      Step(*a, i);
+      Step(*b, i);
+    }
+    EXPECT_TRUE(at::equal(a->parameters()->flat(), b->parameters()->flat()));
+    EXPECT_TRUE(at::equal(a->parameters()->target(), b->parameters()->target()));
+  }
+}
+
+TEST(UpdaterTest, RefusesACheckpointOfAnotherModel) {
+  const std::unique_ptr<Updater> a = MakeUpdater(SmallConfig());
+  Checkpoint checkpoint = a->Save();
+  checkpoint.tensors["policy.2.bias"] = at::zeros({6});
+  EXPECT_EQ(a->Restore(checkpoint).code(), absl::StatusCode::kInvalidArgument);
+  checkpoint.tensors.erase("policy.2.bias");
+  EXPECT_EQ(a->Restore(checkpoint).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(UpdaterTest, ModelOnlyUpdatesLeavePolicyAndPriorAlone) {
+  const std::unique_ptr<Updater> updater = MakeUpdater(SmallConfig());
+  const at::Tensor policy = Group(*updater, ParameterGroup::kPolicy),
+                   prior = Group(*updater, ParameterGroup::kPrior),
+                   model = Group(*updater, ParameterGroup::kDynamics);
+  UpdateRequest request;
+  request.kind = UpdateKind::kModelOnly;
+  for (int i = 0; i < 3; ++i) EXPECT_FALSE(Step(*updater, i, request).reanalyzed.has_value());
+  EXPECT_TRUE(at::equal(policy, Group(*updater, ParameterGroup::kPolicy)));
+  EXPECT_TRUE(at::equal(prior, Group(*updater, ParameterGroup::kPrior)));
+  EXPECT_FALSE(at::equal(model, Group(*updater, ParameterGroup::kDynamics)));
+  EXPECT_EQ(updater->updates(), 3);
+  EXPECT_EQ(updater->full_updates(), 0);
+  Step(*updater, 3);
+  EXPECT_FALSE(at::equal(policy, Group(*updater, ParameterGroup::kPolicy)));
+  EXPECT_FALSE(at::equal(prior, Group(*updater, ParameterGroup::kPrior)));
+}
+
+TEST(UpdaterTest, ReanalyzesAtItsIntervalAndUsesTheResult) {
+  const std::unique_ptr<Updater> updater = MakeUpdater(SmallConfig());
+  for (int i = 0; i < 4; ++i) {
+    Batch batch = RandomBatch(i);
+    const at::Tensor before = batch.prior_mean.clone();
+    GeneratorNoise noise(i);
+    const UpdateResult result = *updater->Update({}, batch, noise);
+    ASSERT_EQ(result.reanalyzed.has_value(), i % 2 == 1);
+    if (!result.reanalyzed.has_value()) continue;
+    EXPECT_EQ(result.reanalyzed->mean.sizes(), (std::vector<int64_t>{kSteps, 3, kActions}));
+    EXPECT_TRUE(at::equal(batch.prior_mean.narrow(1, 0, 3), result.reanalyzed->mean));
+    EXPECT_TRUE(at::equal(batch.prior_std.narrow(1, 0, 3), result.reanalyzed->std));
+    EXPECT_TRUE(at::equal(batch.prior_mean.narrow(1, 3, 5), before.narrow(1, 3, 5)));
+  }
+}
+
+TEST(UpdaterTest, LearnedPriorConvergesToAFixedGaussian) {
+  v1::RunConfig config = SmallConfig();
+  config.mutable_learning()->set_reanalyze_windows(0);
+  config.mutable_learning()->set_learning_rate(3e-3);
+  const std::unique_ptr<Updater> updater = MakeUpdater(config);
+  const at::Tensor mean = at::tensor({0.4, -0.6}, at::kFloat),
+                   std = at::tensor({0.2, 0.8}, at::kFloat);
+  double loss = 0;
+  for (int i = 0; i < 300; ++i) {
+    Batch batch = RandomBatch(i);
+    batch.prior_mean = mean.expand_as(batch.action).clone();
+    batch.prior_std = std.expand_as(batch.action).clone();
+    GeneratorNoise noise(i);
+    UpdateRequest request;
+    request.want_stats = true;
+    loss = Get(*updater->Update(request, batch, noise), Stat::kPriorLoss);
+  }
+  EXPECT_LT(loss, 1e-3);
+  const PolicyDistribution prior =
+      updater->model()->Prior(updater->model()->Encode(RandomBatch(999).obs[0]));
+  EXPECT_TRUE(CloseAbsolute(prior.mean, mean.expand_as(prior.mean), 0.03));
+  EXPECT_TRUE(CloseAbsolute(at::exp(prior.log_std), std.expand_as(prior.mean), 0.05));
+}
+
+TEST(UpdaterTest, KlWeightFollowsItsSchedule) {
+  v1::RunConfig config = SmallConfig();
+  config.mutable_learning()->set_kl_weight(2);
+  EXPECT_DOUBLE_EQ(Get(Step(*MakeUpdater(config), 0), Stat::kKlWeight), 2);
+  config.mutable_learning()->set_kl_weight_final(0.5);
+  config.mutable_learning()->set_kl_weight_steps(1000);
+  const std::unique_ptr<Updater> updater = MakeUpdater(config);
+  for (const auto& [env_steps, weight] :
+       {std::pair<int64_t, double>{0, 2}, {500, 1.25}, {1000, 0.5}, {5000, 0.5}}) {
+    UpdateRequest request;
+    request.env_steps = env_steps;
+    EXPECT_NEAR(Get(Step(*updater, 0, request), Stat::kKlWeight), weight, 1e-6);
+  }
+}
+
+TEST(UpdaterTest, DualAscentMovesTheKlWeightTowardsTheTarget) {
+  for (const double target : {1e-6, 1e6}) {
+    v1::RunConfig config = SmallConfig();
+    config.mutable_learning()->set_target_kl(target);
+    const std::unique_ptr<Updater> updater = MakeUpdater(config);
+    const double first = Get(Step(*updater, 0), Stat::kKlWeight);
+    EXPECT_NEAR(first, 1, 1e-6);
+    const double second = Get(Step(*updater, 1), Stat::kKlWeight);
+    // KL above its target: pull harder; below: let go.
+    EXPECT_NEAR(second, std::exp(target < 1 ? 1e-3 : -1e-3), 1e-6);
+  }
+}
+
+TEST(UpdaterTest, EveryPresetLearnsToPredictRewards) {
+  const std::string presets[] = {"tdmpc2", "bmpc",         "tdmpc_square",
+                                 "pompc",  "pompc-direct", "pompc-v"};
+  for (const std::string& preset : presets) {
+    SCOPED_TRACE(preset);
+    v1::RunConfig config = SmallConfig();
+    v1::LearningConfig& learning = *config.mutable_learning();
+    if (preset == "tdmpc2" || preset == "tdmpc_square") {
+      config.mutable_model()->set_policy_form(v1::ModelConfig::SQUASHED);
+      config.mutable_model()->set_log_std_min(-10);
+      config.mutable_model()->set_log_std_max(2);
+    }
+    if (preset == "tdmpc2") learning.set_kl_weight(0);
+    if (preset == "tdmpc2") learning.set_policy_loss_on_last_latent(true);
+    if (preset == "tdmpc_square") {
+      learning.set_divergence(v1::LearningConfig::CROSS_ENTROPY);
+      learning.set_prior_source(v1::LearningConfig::REPLAY);
+      learning.set_dropout_everywhere(true);
+      learning.set_clip_with_stale_policy_gradient(true);
+      learning.set_scale_entropy_by_action_dim(false);
+    }
+    if (preset == "bmpc" || preset == "pompc-direct") {
+      learning.set_divergence(v1::LearningConfig::REVERSE);
+      learning.set_prior_source(v1::LearningConfig::REANALYZED);
+    }
+    if (preset == "bmpc") learning.set_return_weight(0);
+    if (preset == "bmpc" || preset == "pompc-v") {
+      config.mutable_model()->set_value_kind(v1::ModelConfig::V);
+      config.mutable_model()->set_num_value_heads(2);
+      learning.set_value_target(v1::LearningConfig::V_MODEL_BASED);
+      learning.set_target_reduction(v1::LearningConfig::AVERAGE);
+    }
+    learning.set_learning_rate(3e-3);
+    const std::unique_ptr<Updater> updater = MakeUpdater(config);
+    Batch batch = RandomBatch(1);
+    double first = 0, last = 0;
+    for (int i = 0; i < 60; ++i) {
+      GeneratorNoise noise(i);
+      UpdateRequest request;
+      request.want_stats = true;
+      const auto result = updater->Update(request, batch, noise);
+      ASSERT_TRUE(result.ok()) << result.status();
+      last = Get(*result, Stat::kRewardLoss);
+      if (i == 0) first = last;
+      for (const double value : result->stats->Read()) ASSERT_TRUE(std::isfinite(value));
+    }
+    EXPECT_LT(last, 0.5 * first);
+  }
+}
+
+TEST(UpdaterTest, RefusesConfigsThatContradictThemselves) {
+  using Edit = void (*)(v1::RunConfig&);
+  const Edit edits[] = {
+      [](v1::RunConfig& c) { c.mutable_model()->set_value_kind(v1::ModelConfig::V); },
+      [](v1::RunConfig& c) {
+        c.mutable_learning()->set_return_weight(0);
+        c.mutable_learning()->set_kl_weight(0);
+      },
+      [](v1::RunConfig& c) { c.mutable_model()->set_policy_form(v1::ModelConfig::SQUASHED); },
+      [](v1::RunConfig& c) {
+        c.mutable_learning()->set_divergence(v1::LearningConfig::CROSS_ENTROPY);
+      },
+      [](v1::RunConfig& c) {
+        c.mutable_learning()->set_prior_source(v1::LearningConfig::REPLAY);
+        c.mutable_learning()->set_policy_loss_on_last_latent(true);
+      },
+      [](v1::RunConfig& c) { c.mutable_learning()->set_kl_weight_final(1); },
+      [](v1::RunConfig& c) { c.mutable_planner()->set_num_elites(1000); },
+  };
+  UpdaterOptions options;
+  options.obs_dim = kObs;
+  options.action_dim = kActions;
+  options.episode_decisions = 500;
+  ASSERT_TRUE(Updater::Create(SmallConfig(), options).ok());
+  for (size_t i = 0; i < std::size(edits); ++i) {
+    v1::RunConfig config = SmallConfig();
+    edits[i](config);
+    EXPECT_EQ(Updater::Create(config, options).status().code(), absl::StatusCode::kInvalidArgument)
+        << i;
+  }
+}
+
+TEST(UpdaterTest, RefusesABatchWhoseShapesDoNotFit) {
+  const std::unique_ptr<Updater> updater = MakeUpdater(SmallConfig());
+  Batch batch = RandomBatch(1);
+  batch.reward = batch.reward.unsqueeze(-1);
+  GeneratorNoise noise(1);
+  EXPECT_EQ(updater->Update({}, batch, noise).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(updater->updates(), 0);
+}
+
+}  // namespace
+}  // namespace pompc
