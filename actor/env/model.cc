@@ -76,18 +76,32 @@ absl::StatusOr<mjsDefault*> ModelSpec::FindDefault(const char* name) const {
 
 absl::Status ModelSpec::Delete(mjtObj type, const char* name) {
   POMPC_ASSIGN_OR_RETURN(mjsElement * element, Find(type, name));
-  if (mjs_delete(get(), element) == 0) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("cannot delete ", name, ": ", mjs_getError(get())));
+  return Delete(element);
 }
 
-void ModelSpec::Strip() {
+absl::Status ModelSpec::DeleteSensors(mjtSensor type) {
+  for (mjsElement* e : Elements(get(), mjOBJ_SENSOR)) {
+    if (mjs_asSensor(e)->type == type) POMPC_RETURN_IF_ERROR(Delete(e));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ModelSpec::Delete(mjsElement* element) {
+  if (mjs_delete(get(), element) == 0) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("model ", mjs_getString(get()->modelname),
+                                          ": cannot delete ", mjs_getString(mjs_getName(element)),
+                                          ": ", mjs_getError(get())));
+}
+
+absl::Status ModelSpec::Strip() {
   for (mjsElement* e : Elements(get(), mjOBJ_MATERIAL)) {
     mjStringVec* textures = mjs_asMaterial(e)->textures;
     for (int role = 0; role < mjNTEXROLE; ++role) mjs_setInStringVec(textures, role, "");
   }
   for (const mjtObj type : {mjOBJ_TEXTURE, mjOBJ_SKIN}) {
-    for (mjsElement* e : Elements(get(), type)) mjs_delete(get(), e);
+    for (mjsElement* e : Elements(get(), type)) POMPC_RETURN_IF_ERROR(Delete(e));
   }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<const mjModel>> ModelSpec::Compile() const {
@@ -114,7 +128,7 @@ absl::StatusOr<std::shared_ptr<const mjModel>> LoadModel(const std::string& file
   if (std::shared_ptr<const mjModel> model = cached.lock()) return model;
   POMPC_ASSIGN_OR_RETURN(ModelSpec spec, ModelSpec::Parse(path));
   if (edit) POMPC_RETURN_IF_ERROR(edit(spec));
-  spec.Strip();
+  POMPC_RETURN_IF_ERROR(spec.Strip());
   POMPC_ASSIGN_OR_RETURN(std::shared_ptr<const mjModel> model, spec.Compile());
   cached = model;
   return model;

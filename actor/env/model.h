@@ -34,13 +34,16 @@ class ModelSpec {
   absl::StatusOr<mjsElement*> Find(mjtObj type, const char* name) const;
   absl::StatusOr<mjsDefault*> FindDefault(const char* name) const;
   absl::Status Delete(mjtObj type, const char* name);
+  absl::Status DeleteSensors(mjtSensor type);
 
   // Drops what only a renderer needs.
-  void Strip();
+  absl::Status Strip();
   // INVALID_ARGUMENT: does not compile; the message is MuJoCo's.
   absl::StatusOr<std::shared_ptr<const mjModel>> Compile() const;
 
  private:
+  absl::Status Delete(mjsElement* element);
+
   explicit ModelSpec(mjSpec* spec) : spec_(spec, mj_deleteSpec) {}
   std::unique_ptr<mjSpec, void (*)(mjSpec*)> spec_;
 };

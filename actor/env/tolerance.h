@@ -28,10 +28,15 @@ class Tolerance {
   Tolerance(const ToleranceOptions& options);  // NOLINT: implicit, for member initialisers.
 
   double operator()(double x) const;
+  // The same for an element of what is an array in Python: may differ in the last bit.
+  double OfElement(double x) const;
   // np.mean over the elements; at most 64.
   double Mean(absl::Span<const double> x) const;
 
  private:
+  template <double (*Square)(double)>
+  double Evaluate(double x) const;
+
   ToleranceOptions options_;
   double scale_;
 };

@@ -87,10 +87,10 @@ class Balance : public Task {
     }
     upright /= num_poles_;
     const double centered = (1 + centered_(position)) / 2;
-    const double small_control = (4 + small_control_(physics.data().ctrl[0])) / 5;
+    const double small_control = (4 + small_control_.OfElement(physics.data().ctrl[0])) / 5;
     double small_velocity = 1;
     for (const double velocity : physics.qvel().subspan(1)) {
-      small_velocity = std::min(small_velocity, small_velocity_(velocity));
+      small_velocity = std::min(small_velocity, small_velocity_.OfElement(velocity));
     }
     small_velocity = (1 + small_velocity) / 2;
     return upright * small_control * small_velocity * centered;

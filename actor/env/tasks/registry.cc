@@ -9,9 +9,9 @@ const std::vector<TaskEntry>& AllTasks() {
   static const std::vector<TaskEntry>* const all = [] {
     auto* entries = new std::vector<TaskEntry>;
     for (const auto domain :
-         {AcrobotTasks, BallInCupTasks, CartpoleTasks, CheetahTasks, FingerTasks, FishTasks,
-          HopperTasks, HumanoidTasks, ManipulatorTasks, PendulumTasks, PointMassTasks, ReacherTasks,
-          StackerTasks, SwimmerTasks, WalkerTasks}) {
+         {AcrobotTasks, BallInCupTasks, CartpoleTasks, CheetahTasks, DogTasks, FingerTasks,
+          FishTasks, HopperTasks, HumanoidTasks, LqrTasks, ManipulatorTasks, PendulumTasks,
+          PointMassTasks, QuadrupedTasks, ReacherTasks, StackerTasks, SwimmerTasks, WalkerTasks}) {
       std::vector<TaskEntry> tasks = domain();
       std::move(tasks.begin(), tasks.end(), std::back_inserter(*entries));
     }
