@@ -21,18 +21,27 @@ void Run(std::vector<std::function<void()>>& callbacks) {
 
 }  // namespace
 
-void Replay::BlockedTime::Set(bool blocked, absl::Time now) {
-  if (blocked == since.has_value()) return;
-  if (blocked) {
-    since = now;
-  } else {
-    total += now - *since;
-    since.reset();
-  }
+Replay::Replay(Clock* clock, MetricsRegistry* metrics)
+    : clock_(clock),
+      rows_(metrics->GetGauge("pompc_replay_items")),
+      bytes_(metrics->GetGauge("pompc_replay_stored_bytes")),
+      inserts_(metrics->GetCounter("pompc_replay_inserts_total")),
+      evictions_(metrics->GetCounter("pompc_replay_evictions_total")),
+      windows_(metrics->GetCounter("pompc_replay_samples_total")),
+      batches_(metrics->GetCounter("pompc_replay_batches_total")),
+      duplicates_(metrics->GetCounter("pompc_replay_duplicate_segments_total")),
+      updated_(metrics->GetCounter("pompc_replay_updated_rows_total")),
+      stale_(metrics->GetCounter("pompc_replay_stale_updates_total")),
+      insert_blocked_{metrics->GetCounter("pompc_replay_blocked_seconds_total", "insert"), {}, {}},
+      sample_blocked_{metrics->GetCounter("pompc_replay_blocked_seconds_total", "sample"), {}, {}} {
 }
 
-absl::Duration Replay::BlockedTime::Total(absl::Time now) const {
-  return since.has_value() ? total + (now - *since) : total;
+void Replay::BlockedTime::Set(bool blocked, absl::Time now) {
+  if (since.has_value()) {
+    total += now - *since;
+    counter->Increment(absl::ToDoubleSeconds(now - *since));
+  }
+  since = blocked ? std::optional(now) : std::nullopt;
 }
 
 absl::Status Replay::Configure(const v1::ConfigureRequest& request) {
@@ -168,9 +177,16 @@ absl::StatusOr<Replay::Appended> Replay::InsertNow(const v1::Segment& segment) {
   // Once more: the same segment may have waited twice, on a stream that broke and on its successor.
   if (table_->IsDuplicate(segment)) {
     ++duplicate_segments_;
+    duplicates_->Increment();
   } else {
+    const int64_t rows_before = table_->counts().rows;
     POMPC_RETURN_IF_ERROR(table_->Append(segment));
     limiter_->Inserted(segment.num_rows() - (segment.ends_episode() ? 1 : 0));
+    const TableCounts counts = table_->counts();
+    inserts_->Increment(segment.num_rows());
+    evictions_->Increment(rows_before + segment.num_rows() - counts.rows);
+    rows_->Set(counts.rows);
+    bytes_->Set(counts.bytes);
   }
   return Appended{.acknowledged_sequence = table_->LastSequence(segment.writer_id()),
                   .credits = config_.writer_credits()};
@@ -182,6 +198,8 @@ Replay::Drawn Replay::DrawNow(int32_t batch_size, const WindowBuffers& out) {
   for (uint64_t& word : random) word = rng.Uint64();
   table_->SampleWindows(random, out);
   limiter_->Sampled();
+  batches_->Increment();
+  windows_->Increment(batch_size);
   return {.newest_key = table_->newest_key(),
           .inserted_decisions = limiter_->decisions(),
           .sampled_batches = limiter_->updates()};
@@ -204,13 +222,15 @@ absl::StatusOr<v1::UpdateResponse> Replay::Update(const v1::UpdateRequest& reque
   const int64_t stale = request.keys_size() - updated;
   updated_rows_ += updated;
   stale_rows_ += stale;
+  updated_->Increment(updated);
+  stale_->Increment(stale);
   v1::UpdateResponse response;
   response.set_updated_rows(updated);
   response.set_stale_rows(stale);
   return response;
 }
 
-v1::InfoResponse Replay::Info() const {
+v1::InfoResponse Replay::Info() {
   absl::MutexLock lock(&mu_);
   v1::InfoResponse info;
   if (table_ == nullptr) return info;
@@ -228,9 +248,9 @@ v1::InfoResponse Replay::Info() const {
   info.set_sampled_batches(limiter_->updates());
   info.set_updated_rows(updated_rows_);
   info.set_stale_rows(stale_rows_);
-  const absl::Time now = clock_->Now();
-  info.set_insert_blocked_seconds(absl::ToDoubleSeconds(insert_blocked_.Total(now)));
-  info.set_sample_blocked_seconds(absl::ToDoubleSeconds(sample_blocked_.Total(now)));
+  UpdateBlockedTimes();
+  info.set_insert_blocked_seconds(absl::ToDoubleSeconds(insert_blocked_.total));
+  info.set_sample_blocked_seconds(absl::ToDoubleSeconds(sample_blocked_.total));
   return info;
 }
 
@@ -238,6 +258,12 @@ absl::StatusOr<Replay::Layout> Replay::layout() const {
   absl::MutexLock lock(&mu_);
   POMPC_RETURN_IF_ERROR(Ready());
   return Layout{.schema = schema_, .window_rows = table_->window_rows()};
+}
+
+absl::StatusOr<int64_t> Replay::WriterCredits() const {
+  absl::MutexLock lock(&mu_);
+  POMPC_RETURN_IF_ERROR(Ready());
+  return config_.writer_credits();
 }
 
 Replay::Callbacks Replay::FailWaiting(const absl::Status& status) {

@@ -32,6 +32,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "common/base/clock.h"
+#include "common/metrics/metrics.h"
 #include "proto/pompc/v1/replay.pb.h"
 #include "replay/server/rate_limiter.h"
 #include "replay/server/table.h"
@@ -62,8 +63,8 @@ class Replay {
   using AppendCallback = std::function<void(absl::StatusOr<Appended>)>;
   using SampleCallback = std::function<void(absl::StatusOr<Drawn>)>;
 
-  // `clock` measures blocked time; it must outlive this.
-  explicit Replay(Clock* clock) : clock_(clock) {}
+  // `clock` measures blocked time. Both must outlive this.
+  Replay(Clock* clock, MetricsRegistry* metrics);
   ~Replay() { Close(); }
 
   // Creates the table. The same config again keeps what is stored; a different one replaces an
@@ -95,9 +96,11 @@ class Replay {
   // Overwrites columns of stored rows. INVALID_ARGUMENT, naming the field.
   absl::StatusOr<v1::UpdateResponse> Update(const v1::UpdateRequest& request);
   // Zero counts and no table before Configure().
-  v1::InfoResponse Info() const;
+  v1::InfoResponse Info();
 
   absl::StatusOr<Layout> layout() const;
+  // TableConfig.writer_credits.
+  absl::StatusOr<int64_t> WriterCredits() const;
 
   // Ends waiting requests with UNAVAILABLE and refuses new ones. May be repeated.
   void Close();
@@ -114,10 +117,10 @@ class Replay {
   };
   // Time during which a side has been waiting.
   struct BlockedTime {
+    Counter* counter;  // Of seconds; what `total` says.
     absl::Duration total;
-    std::optional<absl::Time> since;
+    std::optional<absl::Time> since;  // Up to which it is counted; unset while nobody waits.
     void Set(bool blocked, absl::Time now);
-    absl::Duration Total(absl::Time now) const;
   };
   using Callbacks = std::vector<std::function<void()>>;
 
@@ -131,6 +134,15 @@ class Replay {
   void UpdateBlockedTimes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Clock* const clock_;
+  Gauge* const rows_;
+  Gauge* const bytes_;
+  Counter* const inserts_;
+  Counter* const evictions_;
+  Counter* const windows_;
+  Counter* const batches_;
+  Counter* const duplicates_;
+  Counter* const updated_;
+  Counter* const stale_;
   std::atomic<Ticket> next_ticket_{1};
 
   mutable absl::Mutex mu_;

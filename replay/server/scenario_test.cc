@@ -137,7 +137,8 @@ class Scenario {
   }
 
   FakeClock clock_;
-  Replay replay_{&clock_};
+  MetricsRegistry metrics_;
+  Replay replay_{&clock_, &metrics_};
   std::vector<Replay::Ticket> tickets_;
   v1::ConfigureRequest request_;
   std::map<uint64_t, Writer> writers_;

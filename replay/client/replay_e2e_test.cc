@@ -1,0 +1,280 @@
+// Writers and samplers against a server on a Unix socket: connections that break, peers that
+// vanish, limits that make peers wait.
+#include <memory>
+#include <set>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/thread.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "replay/client/local_sampler.h"
+#include "replay/client/remote_sampler.h"
+#include "replay/client/remote_writer.h"
+#include "replay/client/test_server.h"
+#include "replay/server/testing.h"
+
+namespace pompc {
+namespace {
+
+using ::pompc::testing::IdAt;
+using ::pompc::testing::RowId;
+using ::pompc::testing::TestSegment;
+using ::pompc::testing::TestServer;
+using ::pompc::testing::TestTable;
+using ::testing::HasSubstr;
+
+constexpr absl::Time kNever = absl::InfiniteFuture();
+const RetryPolicy kFastRetry = {.initial_backoff = absl::Milliseconds(1),
+                                .max_backoff = absl::Milliseconds(10)};
+
+std::unique_ptr<RemoteWriter> MakeWriter(TestServer& server, uint64_t id,
+                                         int64_t max_queued_rows = 1000) {
+  return std::make_unique<RemoteWriter>(
+      RemoteWriterOptions{
+          .writer_id = id, .max_queued_rows = max_queued_rows, .reconnect = kFastRetry},
+      server.channel(), RealClock(), server.metrics());
+}
+
+std::unique_ptr<RemoteSampler> MakeSampler(TestServer& server, const v1::TableConfig& table,
+                                           int32_t prefetch = 1) {
+  return std::make_unique<RemoteSampler>(
+      RemoteSamplerOptions{
+          .table = table, .batch_size = 8, .prefetch = prefetch, .retry = kFastRetry},
+      server.channel(), RealClock(), server.metrics());
+}
+
+// Rows of the same episode; writer and sequence are the writer's business.
+v1::Segment Rows(uint64_t writer, uint64_t first_row, int64_t rows) {
+  return TestSegment(writer, 0, 1, first_row, rows);
+}
+
+TEST(ReplayE2eTest, WhatWritersAppendIsWhatSamplersGet) {
+  TestServer server;
+  const v1::TableConfig table = TestTable(4, 1000);
+  auto sampler = MakeSampler(server, table);
+  auto writer = MakeWriter(server, 7);
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(writer->Append(Rows(7, 5 * i, 5), kNever).ok());
+  ASSERT_TRUE(writer->Flush(kNever).ok());
+
+  ColumnBatch batch;
+  std::set<int64_t> starts;
+  for (int n = 1; n <= 50; ++n) {
+    ASSERT_TRUE(sampler->Next(kNever, &batch).ok());
+    EXPECT_EQ(batch.sampled_batches, n);
+    ASSERT_EQ(batch.keys.size(), 4 * 8u);
+    for (int b = 0; b < 8; ++b) {
+      for (int t = 0; t < 4; ++t) {
+        const RowId id = IdAt(batch.columns[0], t * 8 + b);
+        EXPECT_EQ(id, (RowId{7, 1, IdAt(batch.columns[0], b).row + t}));
+        EXPECT_EQ(batch.keys[t * 8 + b], static_cast<uint64_t>(id.row + 1));
+      }
+      starts.insert(IdAt(batch.columns[0], b).row);
+    }
+  }
+  EXPECT_EQ(batch.newest_key, 50u);
+  EXPECT_EQ(batch.inserted_decisions, 50);
+  EXPECT_GT(starts.size(), 40u);
+}
+
+TEST(ReplayE2eTest, LocalAndRemoteSamplersDrawTheSameBatches) {
+  std::vector<ColumnBatch> batches;
+  for (const bool remote : {false, true}) {
+    TestServer server;
+    const v1::TableConfig table = TestTable(3, 1000);
+    ASSERT_TRUE(server.Configure(table).ok());
+    auto writer = MakeWriter(server, 7);
+    ASSERT_TRUE(writer->Append(Rows(7, 0, 100), kNever).ok());
+    ASSERT_TRUE(writer->Flush(kNever).ok());
+    std::unique_ptr<ReplaySampler> sampler;
+    if (remote) {
+      sampler = MakeSampler(server, table);
+    } else {
+      sampler = std::make_unique<LocalSampler>(8, &server.replay(), RealClock());
+    }
+    for (int i = 0; i < 5; ++i) ASSERT_TRUE(sampler->Next(kNever, &batches.emplace_back()).ok());
+  }
+  for (int i = 0; i < 5; ++i) {
+    EXPECT_EQ(batches[i].columns, batches[i + 5].columns);
+    EXPECT_EQ(batches[i].keys, batches[i + 5].keys);
+    EXPECT_EQ(batches[i].sampled_batches, batches[i + 5].sampled_batches);
+  }
+}
+
+// What was acknowledged is stored, and each row once, however often the server goes.
+TEST(ReplayE2eTest, RowsCountOnceAcrossReconnects) {
+  TestServer server;
+  ASSERT_TRUE(server.Configure(TestTable(4, 1'000'000)).ok());
+  constexpr int kWriters = 4, kSegments = 300, kRows = 3;
+  {
+    std::vector<std::unique_ptr<RemoteWriter>> writers;
+    std::vector<Thread> threads;
+    for (int w = 1; w <= kWriters; ++w) {
+      writers.push_back(MakeWriter(server, w, 20));
+      threads.emplace_back("writer", [writer = writers.back().get(), w] {
+        for (int i = 0; i < kSegments; ++i) {
+          ASSERT_TRUE(writer->Append(Rows(w, kRows * i, kRows), kNever).ok());
+        }
+        ASSERT_TRUE(writer->Flush(kNever).ok());
+      });
+    }
+    for (int restarts = 0; restarts < 5; ++restarts) {
+      const int64_t before = server.replay().Info().inserted_segments();
+      const int64_t target = std::min<int64_t>(before + 50, kWriters * kSegments);
+      while (server.replay().Info().inserted_segments() < target) std::this_thread::yield();
+      server.Restart();
+    }
+  }
+  const v1::InfoResponse info = server.replay().Info();
+  EXPECT_EQ(info.inserted_segments(), kWriters * kSegments);
+  EXPECT_EQ(info.inserted_rows(), kWriters * kSegments * kRows);
+  EXPECT_EQ(info.windows(), kWriters * (kSegments * kRows - 3));
+  EXPECT_THAT(server.metrics()->Text(), HasSubstr("pompc_replay_inserts_total 3600\n"));
+}
+
+TEST(ReplayE2eTest, SamplerContinuesItsCountAcrossReconnects) {
+  TestServer server;
+  v1::TableConfig table = TestTable(2, 1000);
+  auto sampler = MakeSampler(server, table, /*prefetch=*/4);
+  auto writer = MakeWriter(server, 1);
+  ASSERT_TRUE(writer->Append(Rows(1, 0, 50), kNever).ok());
+  ColumnBatch batch;
+  for (int n = 1; n <= 40; ++n) {
+    ASSERT_TRUE(sampler->Next(kNever, &batch).ok());
+    EXPECT_EQ(batch.sampled_batches, n) << "a batch was lost or counted twice";
+    if (n % 10 == 0) server.Restart();
+  }
+}
+
+TEST(ReplayE2eTest, WriterWaitsUntilTheTableIsConfigured) {
+  TestServer server;
+  auto writer = MakeWriter(server, 1);
+  ASSERT_TRUE(writer->Append(Rows(1, 0, 5), kNever).ok());
+  EXPECT_TRUE(absl::IsDeadlineExceeded(writer->Flush(RealClock()->Now() + absl::Milliseconds(50))));
+  ASSERT_TRUE(server.Configure(TestTable(2, 100)).ok());
+  EXPECT_TRUE(writer->Flush(kNever).ok());
+  EXPECT_EQ(server.replay().Info().rows(), 5);
+}
+
+TEST(ReplayE2eTest, WriterRunsAheadOfTheLimiterByItsCreditsOnly) {
+  TestServer server;
+  v1::TableConfig table = TestTable(2, 1000);
+  table.set_writer_credits(10);
+  table.mutable_limits()->set_seed_decisions(20);
+  table.mutable_limits()->set_pretrain_updates(3);
+  ASSERT_TRUE(server.Configure(table).ok());
+  auto writer = MakeWriter(server, 1);
+  ASSERT_TRUE(writer->Append(Rows(1, 0, 5), kNever).ok());
+  ASSERT_TRUE(writer->Flush(kNever).ok());
+  int64_t rows = 5;
+  absl::Status status;
+  while (status.ok() && rows < 100) {
+    status = writer->Append(Rows(1, rows, 5), RealClock()->Now() + absl::Milliseconds(100));
+    if (status.ok()) rows += 5;
+  }
+  EXPECT_TRUE(absl::IsDeadlineExceeded(status));
+  EXPECT_EQ(rows, 20 + 10);
+  EXPECT_EQ(server.replay().Info().rows(), 20);
+
+  LocalSampler sampler(8, &server.replay(), RealClock());
+  ColumnBatch batch;
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(sampler.Next(kNever, &batch).ok());
+  EXPECT_TRUE(writer->Append(Rows(1, rows, 5), kNever).ok());
+  EXPECT_TRUE(writer->Flush(kNever).ok());
+  EXPECT_EQ(server.replay().Info().rows(), 35);
+}
+
+TEST(ReplayE2eTest, UpdatesReachStoredRowsAndStaleOnesAreCounted) {
+  TestServer server;
+  const v1::TableConfig table = TestTable(1, 10);
+  auto sampler = MakeSampler(server, table);
+  auto writer = MakeWriter(server, 1);
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(writer->Append(Rows(1, 5 * i, 5), kNever).ok());
+  ASSERT_TRUE(writer->Flush(kNever).ok());
+
+  const std::vector<uint64_t> keys = {1, 8, 15};
+  const std::vector<float> priors = {-1, -1, -8, -8, -15, -15};
+  const std::string_view rows(reinterpret_cast<const char*>(priors.data()), 24);
+  const auto updated = sampler->Update(keys, {{"prior", rows}});
+  ASSERT_TRUE(updated.ok()) << updated.status();
+  EXPECT_EQ(updated->updated_rows(), 2);
+  EXPECT_EQ(updated->stale_rows(), 1);
+  EXPECT_THAT(sampler->Update(keys, {{"piror", rows}}).status().message(),
+              HasSubstr("no column \"piror\"; there are id, prior"));
+  EXPECT_THAT(sampler->Update(keys, {{"prior", rows.substr(1)}}).status().message(),
+              HasSubstr("column \"prior\": 23 bytes"));
+  EXPECT_EQ(sampler->Info()->updated_rows(), 2);
+  EXPECT_EQ(sampler->Info()->stale_rows(), 1);
+}
+
+TEST(ReplayE2eTest, RefusalsReachTheirCaller) {
+  TestServer server;
+  ASSERT_TRUE(server.Configure(TestTable(4, 100)).ok());
+  auto writer = MakeWriter(server, 3);
+  ASSERT_TRUE(writer->Append(Rows(3, 7, 5), kNever).ok());
+  const absl::Status flushed = writer->Flush(kNever);
+  EXPECT_EQ(flushed.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(flushed.message(), HasSubstr("segment.first_row: 7"));
+  EXPECT_EQ(writer->Append(Rows(3, 0, 5), kNever), flushed);
+
+  auto good_writer = MakeWriter(server, 4);
+  ASSERT_TRUE(good_writer->Append(Rows(4, 0, 5), kNever).ok());
+  ASSERT_TRUE(good_writer->Flush(kNever).ok());
+  auto sampler = MakeSampler(server, TestTable(3, 100));
+  ColumnBatch batch;
+  const absl::Status status = sampler->Next(kNever, &batch);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(status.message(), HasSubstr("window_rows: 4 -> 3"));
+}
+
+TEST(ReplayE2eTest, ClosingEndsEveryWait) {
+  TestServer server;
+  v1::TableConfig table = TestTable(2, 1000);
+  table.mutable_limits()->set_seed_decisions(5);
+  table.mutable_limits()->set_pretrain_updates(1'000'000);
+  table.set_writer_credits(1);
+  ASSERT_TRUE(server.Configure(table).ok());
+  auto writer = MakeWriter(server, 1);
+  ASSERT_TRUE(writer->Append(Rows(1, 0, 5), kNever).ok());
+  ASSERT_TRUE(writer->Append(Rows(1, 5, 5), kNever).ok());
+  Thread append("append",
+                [&] { EXPECT_TRUE(absl::IsCancelled(writer->Append(Rows(1, 10, 5), kNever))); });
+  Thread flush("flush", [&] { EXPECT_TRUE(absl::IsCancelled(writer->Flush(kNever))); });
+  writer->Close();
+  append.Join();
+  flush.Join();
+}
+
+TEST(ReplayE2eTest, SamplerThatWaitsCanBeClosed) {
+  TestServer server;
+  auto sampler = MakeSampler(server, TestTable(2, 1000));
+  ColumnBatch batch;
+  EXPECT_TRUE(
+      absl::IsDeadlineExceeded(sampler->Next(RealClock()->Now() + absl::Milliseconds(20), &batch)));
+  Thread next("next", [&] { EXPECT_TRUE(absl::IsCancelled(sampler->Next(kNever, &batch))); });
+  sampler->Close();
+  next.Join();
+}
+
+TEST(ReplayE2eTest, LocalSamplerGivesUpInTimeWithoutLosingABatch) {
+  FakeClock clock;
+  MetricsRegistry metrics;
+  Replay replay(&clock, &metrics);
+  LocalSampler sampler(8, &replay, &clock);
+  ColumnBatch batch;
+  EXPECT_TRUE(absl::IsUnavailable(sampler.Next(kNever, &batch)));
+  v1::ConfigureRequest configure;
+  *configure.mutable_table() = TestTable(2, 100);
+  ASSERT_TRUE(replay.Configure(configure).ok());
+  EXPECT_TRUE(absl::IsDeadlineExceeded(sampler.Next(clock.Now(), &batch)));
+  replay.Append(replay.NewTicket(), TestSegment(1, 1, 1, 0, 10),
+                [](const auto& result) { EXPECT_TRUE(result.ok()); });
+  EXPECT_EQ(replay.Info().sampled_batches(), 0);
+  ASSERT_TRUE(sampler.Next(kNever, &batch).ok());
+  EXPECT_EQ(batch.sampled_batches, 1);
+  replay.Close();
+  EXPECT_TRUE(absl::IsUnavailable(sampler.Next(kNever, &batch)));
+}
+
+}  // namespace
+}  // namespace pompc

@@ -1,0 +1,60 @@
+// A replay server in the test's process that can die and come back.
+#ifndef POMPC_REPLAY_CLIENT_TEST_SERVER_H_
+#define POMPC_REPLAY_CLIENT_TEST_SERVER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/check.h"
+#include "common/base/clock.h"
+#include "common/metrics/metrics.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/server.h"
+#include "gtest/gtest.h"
+#include "replay/server/replay.h"
+#include "replay/server/service.h"
+
+namespace pompc::testing {
+
+class TestServer {
+ public:
+  TestServer() : address_(absl::StrCat("unix:", ::testing::TempDir(), "/replay-", getpid())) {
+    Start();
+  }
+
+  // Every connection breaks; what is stored stays.
+  void Restart() {
+    Stop();
+    Start();
+  }
+  void Start() {
+    service_ = std::make_unique<ReplayService>(&replay_, &metrics_);
+    auto server = RpcServer::Start(address_, {service_.get()});
+    POMPC_CHECK_OK(server.status());
+    server_ = *std::move(server);
+  }
+  void Stop() { server_.reset(); }
+  // Blocks until all streams have ended by themselves.
+  void AwaitStreams() { server_->Shutdown(absl::Minutes(1)); }
+
+  absl::Status Configure(const v1::TableConfig& table) {
+    v1::ConfigureRequest request;
+    *request.mutable_table() = table;
+    return replay_.Configure(request);
+  }
+  std::shared_ptr<grpc::Channel> channel() const { return CreateChannel(address_); }
+  Replay& replay() { return replay_; }
+  MetricsRegistry* metrics() { return &metrics_; }
+
+ private:
+  const std::string address_;
+  MetricsRegistry metrics_;
+  Replay replay_{RealClock(), &metrics_};
+  std::unique_ptr<ReplayService> service_;
+  std::unique_ptr<RpcServer> server_;
+};
+
+}  // namespace pompc::testing
+
+#endif  // POMPC_REPLAY_CLIENT_TEST_SERVER_H_

@@ -1,0 +1,64 @@
+// pompc-replay: the replay service as a process of its own.
+//
+// It needs to know nothing of the run: the learner declares the table when it connects.
+#include <cstdlib>
+#include <memory>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/signal.h"
+#include "common/base/status_macros.h"
+#include "common/metrics/metrics.h"
+#include "common/metrics/server.h"
+#include "common/rpc/server.h"
+#include "replay/server/replay.h"
+#include "replay/server/service.h"
+
+namespace pompc {
+namespace {
+
+absl::Status Serve(const std::string& listen, const std::string& metrics_listen) {
+  const Event& termination = TerminationRequest();
+  MetricsRegistry metrics;
+  Replay replay(RealClock(), &metrics);
+  ReplayService service(&replay, &metrics);
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
+                         RpcServer::Start(listen, {&service}));
+  POMPC_ASSIGN_OR_RETURN(
+      const std::unique_ptr<MetricsServer> metrics_server,
+      MetricsServer::Start(metrics_listen, &metrics, [] { return absl::OkStatus(); }));
+  POMPC_LOG(INFO) << "serving address=" << server->address()
+                  << " metrics_port=" << metrics_server->port();
+  termination.Wait();
+
+  // Peers that wait are told UNAVAILABLE and come back to the next replay.
+  replay.Close();
+  server->Shutdown(absl::Seconds(1));
+  const v1::InfoResponse info = replay.Info();
+  POMPC_LOG(INFO) << "stopped inserted_rows=" << info.inserted_rows()
+                  << " sampled_batches=" << info.sampled_batches();
+  return absl::OkStatus();
+}
+
+}  // namespace
+}  // namespace pompc
+
+int main(int argc, char** argv) {
+  CLI::App app("Keeps what actors saw and hands it to the learner.", "pompc-replay");
+  std::string listen = "0.0.0.0:7201";
+  std::string metrics_listen = ":7301";
+  app.add_option("--listen", listen, "host:port, or unix:PATH; port 0 takes a free one")
+      ->capture_default_str();
+  app.add_option("--metrics-listen", metrics_listen, "host:port of /metrics and /healthz")
+      ->capture_default_str();
+  CLI11_PARSE(app, argc, argv);
+
+  pompc::InitLogging("replay");
+  const absl::Status status = pompc::Serve(listen, metrics_listen);
+  if (status.ok()) return EXIT_SUCCESS;
+  POMPC_LOG(ERROR) << "cannot serve status=" << status;
+  return EXIT_FAILURE;
+}

@@ -1,0 +1,49 @@
+#include "replay/server/service.h"
+
+#include "common/rpc/status.h"
+#include "replay/server/append_stream.h"
+#include "replay/server/sample_stream.h"
+
+namespace pompc {
+namespace {
+
+grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpc(status));
+  return reactor;
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* ReplayService::Configure(grpc::CallbackServerContext* context,
+                                                   const v1::ConfigureRequest* request,
+                                                   v1::ConfigureResponse* /*response*/) {
+  return Answer(context, replay_->Configure(*request));
+}
+
+grpc::ServerBidiReactor<v1::AppendRequest, v1::AppendResponse>* ReplayService::Append(
+    grpc::CallbackServerContext* /*context*/) {
+  return AppendStream::Start(replay_, writers_);
+}
+
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Sample(
+    grpc::CallbackServerContext* /*context*/) {
+  return SampleStream::Start(replay_);
+}
+
+grpc::ServerUnaryReactor* ReplayService::Update(grpc::CallbackServerContext* context,
+                                                const v1::UpdateRequest* request,
+                                                v1::UpdateResponse* response) {
+  absl::StatusOr<v1::UpdateResponse> result = replay_->Update(*request);
+  if (result.ok()) *response = *std::move(result);
+  return Answer(context, result.status());
+}
+
+grpc::ServerUnaryReactor* ReplayService::Info(grpc::CallbackServerContext* context,
+                                              const v1::InfoRequest* /*request*/,
+                                              v1::InfoResponse* response) {
+  *response = replay_->Info();
+  return Answer(context, absl::OkStatus());
+}
+
+}  // namespace pompc

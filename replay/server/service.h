@@ -1,0 +1,51 @@
+// The Replay service of replay.proto over a Replay.
+//
+// Callback API: a stream has an object and no thread. Each stream holds at most one segment or one
+// batch, so memory is bounded by the number of peers; a stream whose request waits for the rate
+// limiter reads nothing further. A peer may vanish at any moment: what waits for it is forgotten.
+//
+// Thread-safety: thread-safe.
+#ifndef POMPC_REPLAY_SERVER_SERVICE_H_
+#define POMPC_REPLAY_SERVER_SERVICE_H_
+
+#include "common/metrics/metrics.h"
+#include "proto/pompc/v1/replay.grpc.pb.h"
+#include "replay/server/replay.h"
+
+namespace pompc {
+
+// Every call but Sample takes parsed messages; Sample writes its messages itself.
+using ReplayServiceBase =
+    v1::Replay::WithCallbackMethod_Configure<v1::Replay::WithCallbackMethod_Append<
+        v1::Replay::WithRawCallbackMethod_Sample<v1::Replay::WithCallbackMethod_Update<
+            v1::Replay::WithCallbackMethod_Info<v1::Replay::Service>>>>>;
+
+class ReplayService final : public ReplayServiceBase {
+ public:
+  // `replay` and `metrics` must outlive the server that this service is registered with. To shut
+  // down, close `replay` first, then shut the server down with a deadline.
+  ReplayService(Replay* replay, MetricsRegistry* metrics)
+      : replay_(replay), writers_(metrics->GetGauge("pompc_replay_writers")) {}
+
+ private:
+  grpc::ServerUnaryReactor* Configure(grpc::CallbackServerContext* context,
+                                      const v1::ConfigureRequest* request,
+                                      v1::ConfigureResponse* response) override;
+  grpc::ServerBidiReactor<v1::AppendRequest, v1::AppendResponse>* Append(
+      grpc::CallbackServerContext* context) override;
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Sample(
+      grpc::CallbackServerContext* context) override;
+  grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
+                                   const v1::UpdateRequest* request,
+                                   v1::UpdateResponse* response) override;
+  grpc::ServerUnaryReactor* Info(grpc::CallbackServerContext* context,
+                                 const v1::InfoRequest* request,
+                                 v1::InfoResponse* response) override;
+
+  Replay* const replay_;
+  Gauge* const writers_;  // Append streams open.
+};
+
+}  // namespace pompc
+
+#endif  // POMPC_REPLAY_SERVER_SERVICE_H_
