@@ -1,8 +1,9 @@
 // Sums and products in the order in which numpy and its BLAS evaluate them, so that results agree
 // to the last bit with Python's.
 //
-// Source: numpy 1.26 numpy/core/src/umath/loops_utils.h.src (pairwise sum). Its BLAS sums few
-// elements in order, without fused multiply-add: found by comparing with the fixtures.
+// Source: numpy 1.26 numpy/core/src/umath/loops_utils.h.src (pairwise sum). Its BLAS sums the few
+// products of a vector in order, and those of a matrix product with fused multiply-add: found by
+// comparing with the fixtures.
 // Thread-safety: pure functions.
 #ifndef POMPC_ACTOR_ENV_NUMERICS_H_
 #define POMPC_ACTOR_ENV_NUMERICS_H_
@@ -36,6 +37,15 @@ inline Vec3 Rotate(const Vec3& v, const double* m) {
   Vec3 out;
   for (int i = 0; i < 3; ++i) {
     out[i] = v[0] * m[i] + v[1] * m[3 + i] + v[2] * m[6 + i];
+  }
+  return out;
+}
+
+// A row of np.vstack((..., v, ...)).dot(m): Rotate() but for the last bit.
+inline Vec3 RotateRow(const Vec3& v, const double* m) {
+  Vec3 out;
+  for (int i = 0; i < 3; ++i) {
+    out[i] = std::fma(v[2], m[6 + i], std::fma(v[1], m[3 + i], v[0] * m[i]));
   }
   return out;
 }

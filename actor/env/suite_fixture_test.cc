@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <memory>
 #include <sstream>
@@ -116,14 +117,23 @@ uint64_t Hash(absl::Span<const double> values, uint64_t hash) {
 
 class SuiteFixtureTest : public ::testing::TestWithParam<std::string> {
  protected:
-  SuiteFixtureTest() : ref_(*Dmcref::Read(GetParam())) {
-    EnvironmentOptions options;
-    options.task = ref_.Value("task");
-    absl::StatusOr<std::unique_ptr<SuiteEnvironment>> environment =
-        SuiteEnvironment::Create(options);
-    POMPC_CHECK(environment.ok()) << environment.status().ToString();
-    environment_ = *std::move(environment);
+  SuiteFixtureTest() : ref_(*Dmcref::Read(GetParam())), environment_(Environment(ref_)) {
+    environment_->Seed(0);
     observation_.resize(environment_->spec().observation_dim);
+  }
+
+  // One environment per task for the whole program, because compiling a dog takes a second.
+  static SuiteEnvironment* Environment(const Dmcref& ref) {
+    static auto* const environments = new std::map<std::string, std::unique_ptr<SuiteEnvironment>>;
+    EnvironmentOptions options;
+    options.task = ref.Value("task");
+    std::unique_ptr<SuiteEnvironment>& environment = (*environments)[options.task];
+    if (environment == nullptr) {
+      auto created = SuiteEnvironment::Create(options);
+      POMPC_CHECK_OK(created.status());
+      environment = *std::move(created);
+    }
+    return environment.get();
   }
 
   absl::Status Reset() { return environment_->Reset(absl::MakeSpan(observation_)); }
@@ -160,8 +170,22 @@ class SuiteFixtureTest : public ::testing::TestWithParam<std::string> {
     return values;
   }
 
+  // The present observation against dm_control's.
+  ::testing::AssertionResult SameObservation(std::vector<double> expected) {
+    const std::vector<double>& actual = environment_->ObservePrecisely();
+    // numpy has a tanh of its own, a little different from libm's; it is used here alone.
+    constexpr double kTanhTolerance = 4 * std::numeric_limits<double>::epsilon();
+    for (const ObservationSlice& slice : environment_->spec().observation) {
+      if (slice.name != "rangefinder") continue;
+      for (int64_t i = slice.offset; i < slice.offset + slice.size; ++i) {
+        if (std::abs(actual[i] - expected[i]) <= kTanhTolerance) expected[i] = actual[i];
+      }
+    }
+    return Same(actual, expected);
+  }
+
   const Dmcref ref_;
-  std::unique_ptr<SuiteEnvironment> environment_;
+  SuiteEnvironment* const environment_;
   std::vector<float> observation_;
 };
 
@@ -268,7 +292,7 @@ TEST_P(SuiteFixtureTest, ObservationAndRewardOfStatesAreExact) {
     set("act", d->act);
     set("ctrl", d->ctrl);
     mj_forward(&physics().model(), d);
-    EXPECT_TRUE(Same(environment_->ObservePrecisely(), ref_.Row("probe.obs", row))) << row;
+    EXPECT_TRUE(SameObservation(ref_.Row("probe.obs", row))) << row;
     EXPECT_TRUE(Same({environment_->Reward()}, ref_.Row("probe.reward", row))) << row;
   }
 }
@@ -287,7 +311,7 @@ TEST_P(SuiteFixtureTest, SeededResetsAreExact) {
     EXPECT_TRUE(Same(physics().act(), ref_.Row("reset.act", row)));
     EXPECT_TRUE(Same(Warmstart(), ref_.Row("reset.warm", row)));
     const std::vector<double> expected = ref_.Row("reset.obs", row);
-    EXPECT_TRUE(Same(environment_->ObservePrecisely(), expected));
+    EXPECT_TRUE(SameObservation(expected));
     EXPECT_EQ(observation_, std::vector<float>(expected.begin(), expected.end()));
     RandomState next = environment_->random();
     EXPECT_EQ(next.NextWord(), ref_.Row("reset.next_u32", row)[0]);
@@ -312,7 +336,7 @@ TEST_P(SuiteFixtureTest, RolloutsAreExact) {
       ASSERT_EQ(Hash(physics().act(),
                      Hash(physics().qvel(), Hash(physics().qpos(), 0xcbf29ce484222325u))),
                 ref_.Bits(roll + "state_hash", step));
-      EXPECT_TRUE(Same(environment_->ObservePrecisely(), ref_.Row(roll + "obs", step)));
+      EXPECT_TRUE(SameObservation(ref_.Row(roll + "obs", step)));
       EXPECT_TRUE(Same({result.reward}, ref_.Row(roll + "reward", step)));
       EXPECT_EQ(result.terminated, ref_.Row(roll + "discount", step)[0] == 0);
       EXPECT_EQ(result.terminated || result.truncated, ref_.Row(roll + "step_type", step)[0] == 2);

@@ -3,6 +3,8 @@
 // Source: dm_control 1.0.50 suite/quadruped.py (models :54-91, physics :145-247, initial height
 // :250-279, observations :282-290, upright :293-308, Move :311-356, Escape :359-420, Fetch
 // :423-477).
+// Deviation: the rangefinders of escape go through libm's tanh, whose result may be two units in the
+// last place of a double away from numpy's own; as floats they are equal.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -293,9 +295,9 @@ class Fetch : public Quadruped {
     const double* frame = TorsoFrame(physics);
     const double* ball_velocity = d.qvel + ball_qvel_;
     out.Slice("ball_state");
-    out.Put(Rotate(Subtract(d.xpos + 3 * ball_, TorsoPosition(physics)), frame));
-    out.Put(Rotate(Subtract(ball_velocity, d.qvel + root_qvel_), frame));
-    out.Put(Rotate({ball_velocity[3], ball_velocity[4], ball_velocity[5]}, frame));
+    out.Put(RotateRow(Subtract(d.xpos + 3 * ball_, TorsoPosition(physics)), frame));
+    out.Put(RotateRow(Subtract(ball_velocity, d.qvel + root_qvel_), frame));
+    out.Put(RotateRow({ball_velocity[3], ball_velocity[4], ball_velocity[5]}, frame));
     out.Slice("target_position");
     out.Put(Rotate(Subtract(d.site_xpos + 3 * target_, TorsoPosition(physics)), frame));
   }

@@ -1,0 +1,117 @@
+#include "actor/env/environment_batch.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
+
+namespace pompc {
+
+absl::StatusOr<std::unique_ptr<EnvironmentBatch>> EnvironmentBatch::Create(
+    const EnvironmentOptions& options, int num_environments, int num_threads) {
+  if (num_environments < 1 || num_threads < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("need at least one environment and one thread, not ", num_environments,
+                     " and ", num_threads));
+  }
+  std::vector<std::unique_ptr<Environment>> environments;
+  for (int i = 0; i < num_environments; ++i) {
+    EnvironmentOptions own = options;
+    own.seed += static_cast<uint32_t>(i);
+    POMPC_ASSIGN_OR_RETURN(environments.emplace_back(), CreateEnvironment(own));
+  }
+  return std::unique_ptr<EnvironmentBatch>(
+      new EnvironmentBatch(std::move(environments), num_threads));
+}
+
+EnvironmentBatch::EnvironmentBatch(std::vector<std::unique_ptr<Environment>> environments,
+                                   int num_threads)
+    : environments_(std::move(environments)), statuses_(environments_.size()) {
+  for (int i = 1; i < num_threads; ++i) {
+    workers_.emplace_back(absl::StrCat("env-", i), [this] { WorkerLoop(); });
+  }
+}
+
+EnvironmentBatch::~EnvironmentBatch() {
+  absl::MutexLock lock(&mutex_);
+  stop_ = true;  // The workers are joined as the first member to go.
+}
+
+absl::Status EnvironmentBatch::Reset(absl::Span<float> observations) {
+  return Run({.actions = {}, .observations = observations, .results = {}});
+}
+
+absl::Status EnvironmentBatch::Step(absl::Span<const float> actions, absl::Span<float> observations,
+                                    absl::Span<StepResult> results) {
+  const size_t num_actions = environments_.size() * spec().action_dim;
+  if (actions.size() != num_actions || results.size() != environments_.size()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "a batch of ", environments_.size(), " needs ", num_actions, " action elements and ",
+        environments_.size(), " results, not ", actions.size(), " and ", results.size()));
+  }
+  return Run({.actions = actions, .observations = observations, .results = results});
+}
+
+absl::Status EnvironmentBatch::Run(const Job& job) {
+  const size_t num_observations = environments_.size() * spec().observation_dim;
+  if (job.observations.size() != num_observations) {
+    return absl::InvalidArgumentError(absl::StrCat("a batch of ", environments_.size(), " needs ",
+                                                   num_observations, " observation elements, not ",
+                                                   job.observations.size()));
+  }
+  {
+    absl::MutexLock lock(&mutex_);
+    next_.store(0, std::memory_order_relaxed);
+    job_ = job;
+    ++job_number_;
+    busy_workers_ = static_cast<int>(workers_.size());
+  }
+  Work(job);
+  {
+    const auto all_done = [this]()
+                              ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return busy_workers_ == 0; };
+    absl::MutexLock lock(&mutex_, absl::Condition(&all_done));
+  }
+  for (const absl::Status& status : statuses_) POMPC_RETURN_IF_ERROR(status);
+  return absl::OkStatus();
+}
+
+void EnvironmentBatch::WorkerLoop() {
+  for (int64_t done = 0;; ++done) {
+    Job job;
+    {
+      const auto ready = [this, done]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+        return stop_ || job_number_ > done;
+      };
+      absl::MutexLock lock(&mutex_, absl::Condition(&ready));
+      if (stop_) return;
+      job = job_;
+    }
+    Work(job);
+    absl::MutexLock lock(&mutex_);
+    --busy_workers_;
+  }
+}
+
+void EnvironmentBatch::Work(const Job& job) {
+  for (;;) {
+    const int64_t index = next_.fetch_add(1, std::memory_order_relaxed);
+    if (index >= size()) return;
+    statuses_[index] = RunOne(job, index);
+  }
+}
+
+absl::Status EnvironmentBatch::RunOne(const Job& job, int64_t index) {
+  Environment& environment = *environments_[index];
+  const size_t observation_dim = environment.spec().observation_dim;
+  const size_t action_dim = environment.spec().action_dim;
+  const absl::Span<float> observation =
+      job.observations.subspan(index * observation_dim, observation_dim);
+  if (job.results.empty()) return environment.Reset(observation);
+  POMPC_ASSIGN_OR_RETURN(
+      job.results[index],
+      environment.Step(job.actions.subspan(index * action_dim, action_dim), observation));
+  return absl::OkStatus();
+}
+
+}  // namespace pompc

@@ -1,0 +1,94 @@
+#include "actor/env/environment_batch.h"
+
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace pompc {
+namespace {
+
+constexpr int kSize = 5;
+
+struct Outcome {
+  std::vector<float> observations;
+  std::vector<double> rewards;
+};
+
+// A few decisions of a batch with this many threads.
+Outcome RunBatch(int num_threads) {
+  auto batch = EnvironmentBatch::Create({.task = "cheetah-run", .seed = 7}, kSize, num_threads);
+  EXPECT_TRUE(batch.ok()) << batch.status();
+  const EnvironmentSpec& spec = (*batch)->spec();
+  Outcome run;
+  run.observations.resize(kSize * spec.observation_dim);
+  EXPECT_TRUE((*batch)->Reset(absl::MakeSpan(run.observations)).ok());
+  std::vector<float> actions(kSize * spec.action_dim);
+  std::vector<StepResult> results(kSize);
+  for (int step = 0; step < 20; ++step) {
+    for (size_t i = 0; i < actions.size(); ++i) {
+      actions[i] = std::sin(static_cast<float>(i + 3 * step));
+    }
+    EXPECT_TRUE(
+        (*batch)->Step(actions, absl::MakeSpan(run.observations), absl::MakeSpan(results)).ok());
+    for (const StepResult& result : results) run.rewards.push_back(result.reward);
+  }
+  return run;
+}
+
+TEST(EnvironmentBatchTest, ResultsDoNotDependOnTheNumberOfThreads) {
+  const Outcome one = RunBatch(1);
+  const Outcome three = RunBatch(3);
+  EXPECT_EQ(one.observations, three.observations);
+  EXPECT_EQ(one.rewards, three.rewards);
+}
+
+TEST(EnvironmentBatchTest, EnvironmentsAreSeededOneByOne) {
+  auto batch = EnvironmentBatch::Create({.task = "pendulum-swingup", .seed = 10}, 3, 2);
+  ASSERT_TRUE(batch.ok());
+  std::vector<float> observations(3 * 3);
+  ASSERT_TRUE((*batch)->Reset(absl::MakeSpan(observations)).ok());
+  auto last = CreateEnvironment({.task = "pendulum-swingup", .seed = 12});
+  std::vector<float> observation(3);
+  ASSERT_TRUE((*last)->Reset(absl::MakeSpan(observation)).ok());
+  EXPECT_THAT(std::vector<float>(observations.begin() + 6, observations.end()),
+              ::testing::ElementsAreArray(observation));
+}
+
+TEST(EnvironmentBatchTest, OneBadActionIsReportedAndTheOthersStep) {
+  auto batch = EnvironmentBatch::Create({.task = "pendulum-swingup"}, 3, 2);
+  ASSERT_TRUE(batch.ok());
+  std::vector<float> observations(9);
+  std::vector<StepResult> results(3);
+  ASSERT_TRUE((*batch)->Reset(absl::MakeSpan(observations)).ok());
+  const std::vector<float> before = observations;
+  const std::vector<float> actions = {0, std::numeric_limits<float>::infinity(), 0};
+  EXPECT_EQ((*batch)->Step(actions, absl::MakeSpan(observations), absl::MakeSpan(results)).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(observations[2], before[2]);
+  EXPECT_EQ(observations[5], before[5]);
+  EXPECT_NE(observations[8], before[8]);
+}
+
+TEST(EnvironmentBatchTest, WrongSizesAreRefused) {
+  EXPECT_EQ(EnvironmentBatch::Create({.task = "pendulum-swingup"}, 0, 1).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(EnvironmentBatch::Create({.task = "pendulum-swingup"}, 1, 0).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  auto batch = EnvironmentBatch::Create({.task = "pendulum-swingup"}, 2, 1);
+  ASSERT_TRUE(batch.ok());
+  std::vector<float> observations(6), actions(2), wrong(5);
+  std::vector<StepResult> results(2);
+  EXPECT_EQ((*batch)->Reset(absl::MakeSpan(wrong)).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ((*batch)->Step(wrong, absl::MakeSpan(observations), absl::MakeSpan(results)).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ((*batch)->Step(actions, absl::MakeSpan(observations), {}).code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace pompc
