@@ -9,5 +9,5 @@ pompc_library(kernels SOURCES kernels.cc kernels_avx512.cc kernels_avx2.cc kerne
 pompc_test(kernels_test SOURCES kernels_test.cc DEPS kernels TORCH)
 
 # Differentiable layers on those kernels.
-pompc_library(fused_layers SOURCES fused_layers.cc DEPS kernels TORCH)
+pompc_library(fused_layers SOURCES fused_layers.cc packed_mlp.cc DEPS kernels TORCH)
 pompc_test(fused_layers_test SOURCES fused_layers_test.cc DEPS fused_layers TORCH)

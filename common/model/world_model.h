@@ -39,6 +39,13 @@ class WorldModel {
   // respect to inputs still flow).
   WorldModel(std::shared_ptr<const Parameters> parameters, Gradients gradients);
 
+  // Whether Pack() applies: float32 on the CPU.
+  bool CanPack() const;
+  // The same model with the weights copied and packed as they are now, for many evaluations without
+  // gradient or dropout on the CPU; later updates of the parameters do not reach it. Cheap beside a
+  // plan.
+  std::shared_ptr<const WorldModel> Pack() const;
+
   at::Tensor Encode(const at::Tensor& obs) const;                   // [.., O] -> [.., L]
   at::Tensor Join(const at::Tensor& z, const at::Tensor& a) const;  // -> [.., L+A]
   at::Tensor Next(const at::Tensor& za) const;                      // -> [.., L]
@@ -68,12 +75,16 @@ class WorldModel {
   const std::shared_ptr<const Parameters>& parameters() const { return parameters_; }
 
  private:
-  PolicyDistribution PolicyOf(const Mlp& mlp, const at::Tensor& z, LogStdRange range) const;
+  PolicyDistribution DistributionOf(const at::Tensor& output, LogStdRange range) const;
 
   std::shared_ptr<const Parameters> parameters_;
   Bins bins_;
   NormedLinearOptions simnorm_;
   Mlp encoder_, dynamics_, reward_, termination_, value_, target_value_, policy_, prior_;
+
+  // The packed networks of Pack(); null (empty) elsewhere.
+  struct Packed;
+  std::shared_ptr<const Packed> packed_;
 };
 
 }  // namespace pompc

@@ -114,9 +114,11 @@ absl::StatusOr<PlanResult> MppiPlanner::PlanOrThrow(const PlanRequest& request, 
   const int64_t batch = request.obs.size(0), horizon = config.horizon(),
                 samples = config.num_samples(), proposals = config.num_policy_samples(),
                 action_dim = model_->spec().action_dim;
-  const at::Tensor z = model_->Encode(request.obs);
+  // The weights are used some hundred times in what follows.
+  const std::shared_ptr<const WorldModel> model = model_->CanPack() ? model_->Pack() : model_;
+  const at::Tensor z = model->Encode(request.obs);
   at::Tensor actions = at::empty({batch, horizon, samples, action_dim}, z.options());
-  if (proposals > 0) RollOutPolicy(z, request.mode, noise, actions);
+  if (proposals > 0) RollOutPolicy(*model, z, request.mode, noise, actions);
 
   at::Tensor mean = InitialMean(request, state, {batch, horizon, action_dim}, z.options());
   at::Tensor std = at::full_like(mean, config.max_std());
@@ -127,7 +129,7 @@ absl::StatusOr<PlanResult> MppiPlanner::PlanOrThrow(const PlanRequest& request, 
     const at::Tensor eps = noise.Normal({batch, horizon, samples - proposals, action_dim});
     sampled.copy_(at::addcmul(mean.unsqueeze(2), std.unsqueeze(2), eps).clamp_(-1, 1));
     at::Tensor value =
-        EstimateValue(*model_, z, actions, options_.discount, options_.dropout, noise);
+        EstimateValue(*model, z, actions, options_.discount, options_.dropout, noise);
     const at::Tensor rejected = at::isfinite(value).logical_not_();
     num_nonfinite += rejected.sum();
     value.masked_fill_(rejected, -kInfinity);
@@ -170,13 +172,13 @@ absl::StatusOr<PlanResult> MppiPlanner::PlanOrThrow(const PlanRequest& request, 
   return result;
 }
 
-void MppiPlanner::RollOutPolicy(const at::Tensor& z, PlanMode mode, Noise& noise,
-                                at::Tensor& actions) const {
+void MppiPlanner::RollOutPolicy(const WorldModel& model, const at::Tensor& z, PlanMode mode,
+                                Noise& noise, at::Tensor& actions) const {
   const int64_t batch = z.size(0), horizon = actions.size(1),
                 proposals = options_.config.num_policy_samples();
   const int64_t from_prior = std::llround(options_.config.proposal_mix() * proposals);
   const int64_t from_policy = proposals - from_prior;
-  const v1::ModelConfig& config = model_->spec().config;
+  const v1::ModelConfig& config = model.spec().config;
   const LogStdRange range = mode == PlanMode::kReanalyze
                                 ? options_.reanalyze_log_std
                                 : LogStdRange{config.log_std_min(), config.log_std_max()};
@@ -186,15 +188,15 @@ void MppiPlanner::RollOutPolicy(const at::Tensor& z, PlanMode mode, Noise& noise
     at::Tensor action = actions.select(1, t).narrow(1, 0, proposals);
     if (from_policy > 0) {
       action.narrow(1, 0, from_policy)
-          .copy_(model_->Policy(zt.narrow(1, 0, from_policy), range)
+          .copy_(model.Policy(zt.narrow(1, 0, from_policy), range)
                      .Sample(eps.narrow(1, 0, from_policy)));
     }
     if (from_prior > 0) {
       action.narrow(1, from_policy, from_prior)
-          .copy_(model_->Prior(zt.narrow(1, from_policy, from_prior))
+          .copy_(model.Prior(zt.narrow(1, from_policy, from_prior))
                      .Sample(eps.narrow(1, from_policy, from_prior)));
     }
-    if (t + 1 < horizon) zt = model_->Next(model_->Join(zt, action));
+    if (t + 1 < horizon) zt = model.Next(model.Join(zt, action));
   }
 }
 

@@ -61,7 +61,8 @@ class MppiPlanner final : public Planner {
   MppiPlanner(const MppiOptions& options, std::shared_ptr<const WorldModel> model);
   absl::StatusOr<PlanResult> PlanOrThrow(const PlanRequest& request, Noise& noise,
                                          PlannerState* state) const;
-  void RollOutPolicy(const at::Tensor& z, PlanMode mode, Noise& noise, at::Tensor& actions) const;
+  void RollOutPolicy(const WorldModel& model, const at::Tensor& z, PlanMode mode, Noise& noise,
+                     at::Tensor& actions) const;
 
   MppiOptions options_;
   std::shared_ptr<const WorldModel> model_;
