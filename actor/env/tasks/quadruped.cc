@@ -3,8 +3,8 @@
 // Source: dm_control 1.0.50 suite/quadruped.py (models :54-91, physics :145-247, initial height
 // :250-279, observations :282-290, upright :293-308, Move :311-356, Escape :359-420, Fetch
 // :423-477).
-// Deviation: the rangefinders of escape go through libm's tanh, whose result may be two units in the
-// last place of a double away from numpy's own; as floats they are equal.
+// Deviation: the rangefinders of escape go through libm's tanh, whose result may be two units in
+// the last place of a double away from numpy's own; as floats they are equal.
 #include <algorithm>
 #include <array>
 #include <cmath>
