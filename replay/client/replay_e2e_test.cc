@@ -236,7 +236,8 @@ TEST(ReplayE2eTest, ClosingEndsEveryWait) {
   ASSERT_TRUE(server.Configure(table).ok());
   auto writer = MakeWriter(server, 1);
   ASSERT_TRUE(writer->Append(Rows(1, 0, 5), kNever).ok());
-  ASSERT_TRUE(writer->Append(Rows(1, 5, 5), kNever).ok());
+  ASSERT_TRUE(writer->Flush(kNever).ok());
+  ASSERT_TRUE(writer->Append(Rows(1, 5, 5), kNever).ok());  // Will not be stored.
   Thread append("append",
                 [&] { EXPECT_TRUE(absl::IsCancelled(writer->Append(Rows(1, 10, 5), kNever))); });
   Thread flush("flush", [&] { EXPECT_TRUE(absl::IsCancelled(writer->Flush(kNever))); });
