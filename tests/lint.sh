@@ -64,6 +64,7 @@ clang_build() {
 
 # Over the units of clang's build. The precompiled LibTorch header is clang's own, so both agree.
 tidy() {
+  [ -e "$build/compile_commands.json" ] || { echo "clang's build is not configured"; return 1; }
   local listed=() u
   for u in "${units[@]}"; do
     grep -q "\"file\": \"$PWD/$u\"" "$build/compile_commands.json" && listed+=("$u")

@@ -58,7 +58,7 @@ absl::Status UnaryCaller::Call(const std::function<grpc::Status(grpc::ClientCont
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() +
                          absl::ToChronoNanoseconds(policy_.attempt_timeout));
-    const absl::Status status = FromGrpc(attempt(&context));
+    absl::Status status = FromGrpc(attempt(&context));
     const auto counter = calls_.find(status.code());
     (counter == calls_.end() ? other_calls_ : counter->second)->Increment();
     if (!WorthAnotherAttempt(status)) return status;
