@@ -87,7 +87,10 @@ std::map<std::string, std::vector<double>> ModelFields(const mjModel* m) {
 #define X(type, name, rows, columns) \
   fields[#name] = std::vector<double>(m->name, m->name + static_cast<size_t>(m->rows) * (columns));
 #define XNV X
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-variable"  // Of the sizes that only some fields need.
   MJMODEL_POINTERS_PREAMBLE(m)
+#pragma GCC diagnostic pop
   MJMODEL_POINTERS
 #undef XNV
 #undef X
