@@ -35,8 +35,6 @@ class TestServer {
     server_ = *std::move(server);
   }
   void Stop() { server_.reset(); }
-  // Blocks until all streams have ended by themselves.
-  void AwaitStreams() { server_->Shutdown(absl::Minutes(1)); }
 
   absl::Status Configure(const v1::TableConfig& table) {
     v1::ConfigureRequest request;

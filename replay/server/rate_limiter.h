@@ -6,12 +6,11 @@
 //
 //   lead = updates - pretrain_updates - updates_per_decision * (decisions - seed_decisions)
 //
-//   phase           while                             insert                      sample
-//   no window       nothing can be drawn              always                      never
-//   seeding         decisions < seed_decisions        always                      never
-//   pretraining     updates < pretrain_updates        never                       always
-//   training                                          lead > -max_updates_behind  lead + 1 <=
-//   max_updates_ahead
+//   phase        while                       insert                sample
+//   no window    nothing can be drawn        always                never
+//   seeding      decisions < seed_decisions  always                never
+//   pretraining  updates < pretrain_updates  never                 always
+//   training                                 lead > -max_..behind  lead + 1 <= max_..ahead
 //
 // A segment that arrives when inserts are allowed is taken whole, so decisions may overshoot by one
 // segment. At least one side can always go on: in training both are blocked only if
