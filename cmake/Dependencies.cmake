@@ -10,6 +10,11 @@ find_package(GTest REQUIRED)
 find_package(benchmark REQUIRED)
 find_package(gRPC REQUIRED)
 find_program(POMPC_GRPC_PLUGIN grpc_cpp_plugin REQUIRED)
+# gRPC's RE2 would add -pthread to whoever links it, and so make the precompiled header, which is
+# built without, unusable there. With this glibc the flag does nothing else.
+if(TARGET re2::re2)
+  set_target_properties(re2::re2 PROPERTIES INTERFACE_COMPILE_OPTIONS "")
+endif()
 
 set(wheels "${POMPC_DEPS}/wheels")
 if(NOT EXISTS "${wheels}/.installed")
