@@ -1,0 +1,102 @@
+#include "actor/loop/acting_policy.h"
+
+#include <exception>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
+#include "common/model/parameters.h"
+#include "common/model/world_model.h"
+
+namespace pompc {
+
+ActingPolicy::ActingPolicy(const v1::RunConfig& config, const v1::TaskSizes& sizes,
+                           const ActingOptions& options)
+    : options_(options),
+      seed_(config.seed()),
+      obs_dim_(sizes.observation_dim()),
+      action_dim_(sizes.action_dim()),
+      num_samples_(config.planner().num_samples()) {}
+
+absl::StatusOr<std::unique_ptr<ActingPolicy>> ActingPolicy::Create(const v1::RunConfig& config,
+                                                                   const v1::TaskSizes& sizes,
+                                                                   const ActingOptions& options) {
+  std::unique_ptr<ActingPolicy> policy(new ActingPolicy(config, sizes, options));
+  try {
+    policy->tensor_options_ = at::TensorOptions(at::kFloat).device(at::Device(options.device));
+    POMPC_ASSIGN_OR_RETURN(policy->parameters_,
+                           Parameters::Create(ModelSpec::FromConfig(config, sizes.observation_dim(),
+                                                                    sizes.action_dim()),
+                                              ParameterUse::kActing, policy->tensor_options_));
+    POMPC_ASSIGN_OR_RETURN(
+        policy->planner_,
+        MppiPlanner::Create(
+            MppiOptions::FromConfig(config, sizes.episode_decisions()),
+            std::make_shared<WorldModel>(policy->parameters_, WorldModel::Gradients::kNone)));
+    policy->noise_ = std::make_unique<GeneratorNoise>(0, policy->tensor_options_);
+  } catch (const std::exception& e) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot plan on device \"", options.device, "\": ", e.what()));
+  }
+  return policy;
+}
+
+absl::Status ActingPolicy::Load(const v1::ParameterSnapshot& snapshot) {
+  if (snapshot.version() == version_) return absl::OkStatus();
+  if (snapshot.trained()) POMPC_RETURN_IF_ERROR(parameters_->LoadSnapshot(snapshot.data()));
+  trained_ = snapshot.trained();
+  version_ = snapshot.version();
+  updates_ = snapshot.updates();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Decision> ActingPolicy::Act(const at::Tensor& obs, const at::Tensor& reset,
+                                           uint64_t step) {
+  if (obs.dim() != 2 || obs.size(1) != obs_dim_ || reset.dim() != 1 ||
+      reset.size(0) != obs.size(0)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("observations have to be [E, ", obs_dim_, "] with one reset flag each"));
+  }
+  if (!trained_) return RandomDecision(obs.size(0), step);
+  noise_->Seed(SeedFor(seed_, options_.planner_stream, options_.planner_index, step));
+  absl::StatusOr<PlanResult> plan;
+  try {
+    plan = planner_->Plan(
+        {.obs = obs.to(tensor_options_.device()), .reset = reset, .mode = options_.mode}, *noise_,
+        &state_);
+    if (absl::IsFailedPrecondition(plan.status())) {
+      // What the episodes' plans were until now no longer matches what is executed.
+      state_ = PlannerState();
+      Decision decision = RandomDecision(obs.size(0), step);
+      decision.plan_failed = true;
+      decision.num_nonfinite = num_samples_;
+      return decision;
+    }
+    if (!plan.ok()) return std::move(plan).status();
+    return Decision{.action = plan->action.cpu().contiguous(),
+                    .prior_mean = plan->prior_mean.cpu().contiguous(),
+                    .prior_std = plan->prior_std.cpu().contiguous(),
+                    .planned = true,
+                    .num_nonfinite = plan->num_nonfinite};
+  } catch (const std::exception& e) {
+    return absl::InternalError(absl::StrCat("planning failed: ", e.what()));
+  }
+}
+
+Decision ActingPolicy::RandomDecision(int64_t environments, uint64_t step) const {
+  Decision decision{.action = at::empty({environments, action_dim_}, at::kFloat),
+                    .prior_mean = at::zeros({environments, action_dim_}, at::kFloat),
+                    .prior_std = at::ones({environments, action_dim_}, at::kFloat)};
+  float* action = decision.action.data_ptr<float>();
+  for (int64_t e = 0; e < environments; ++e) {
+    Rng rng(seed_, RngRole::kSeedAction, options_.first_environment + static_cast<uint32_t>(e),
+            step);
+    for (int64_t a = 0; a < action_dim_; ++a) {
+      // Rounding to float32 never leaves [-1, 1].
+      *action++ = static_cast<float>(rng.Uniform(-1, 1));
+    }
+  }
+  return decision;
+}
+
+}  // namespace pompc

@@ -1,0 +1,126 @@
+#include "actor/loop/evaluator.h"
+
+#include <utility>
+
+#include "actor/loop/episode_reporter.h"
+#include "common/base/log.h"
+#include "common/base/rng.h"
+#include "common/base/status_macros.h"
+
+namespace pompc {
+namespace {
+
+constexpr absl::Duration kPoll = absl::Milliseconds(200);  // Between looks at stop and learner.
+constexpr absl::Duration kFlushTime = absl::Seconds(10);
+
+// Steps of the stream kEvaluation: of start states, and of the first decision.
+constexpr uint64_t kStartStep = 0;
+constexpr uint64_t kFirstDecisionStep = 1;
+
+double MeanReturn(const std::vector<v1::Episode>& episodes) {
+  double sum = 0;
+  for (const v1::Episode& episode : episodes) sum += episode.return_();
+  return sum / static_cast<double>(episodes.size());
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Evaluator>> Evaluator::Create(const v1::RunConfig& config) {
+  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<Episodes> episodes,
+                         Episodes::Create(config.environment(), config.evaluation().episodes(),
+                                          config.evaluation().threads()));
+  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<ActingPolicy> policy,
+                         ActingPolicy::Create(config, episodes->sizes(),
+                                              {.mode = PlanMode::kEvaluate,
+                                               .planner_stream = RngRole::kEvaluation,
+                                               .device = config.actor().device()}));
+  return std::unique_ptr<Evaluator>(new Evaluator(config, std::move(episodes), std::move(policy)));
+}
+
+Evaluator::Evaluator(const v1::RunConfig& config, std::unique_ptr<Episodes> episodes,
+                     std::unique_ptr<ActingPolicy> policy)
+    : seed_(config.seed()), episodes_(std::move(episodes)), policy_(std::move(policy)) {}
+
+absl::StatusOr<std::vector<v1::Episode>> Evaluator::Evaluate(const v1::ParameterSnapshot& snapshot,
+                                                             Clock* clock, const Event& stop) {
+  POMPC_RETURN_IF_ERROR(policy_->Load(snapshot));
+  const int count = episodes_->count();
+  for (int e = 0; e < count; ++e) {
+    const uint64_t seed =
+        SeedFor(seed_, RngRole::kEvaluation, static_cast<uint32_t>(e), kStartStep);
+    episodes_->Seed(e, static_cast<uint32_t>(seed));
+    POMPC_RETURN_IF_ERROR(episodes_->Start(e));
+  }
+  std::vector<v1::Episode> finished(count);
+  int running = count;
+  for (uint64_t decision = 0; running > 0; ++decision) {
+    if (stop.HasBeenNotified()) return absl::CancelledError("told to stop");
+    const absl::Time start = clock->Now();
+    POMPC_ASSIGN_OR_RETURN(const Decision plan,
+                           policy_->Act(episodes_->observations(), episodes_->starts(),
+                                        kFirstDecisionStep + decision));
+    episodes_->CountPlan(absl::ToDoubleSeconds(clock->Now() - start), plan.num_nonfinite > 0);
+    POMPC_ASSIGN_OR_RETURN(const absl::Span<const StepResult> results,
+                           episodes_->Step(plan.action));
+    for (int e = 0; e < count; ++e) {
+      if (!results[e].terminated && !results[e].truncated) continue;
+      if (finished[e].decisions() == 0) {
+        finished[e] = episodes_->tally(e);
+        finished[e].set_role(v1::EVALUATOR);
+        finished[e].set_parameter_version(snapshot.version());
+        finished[e].set_decisions_at(snapshot.decisions());
+        --running;
+      }
+      // It stays in the batch, uncounted, so that its end does not change the draws of the others.
+      POMPC_RETURN_IF_ERROR(episodes_->Start(e));
+    }
+  }
+  return finished;
+}
+
+absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> index,
+                          const ActingPeers& peers) {
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Evaluator> evaluator, Evaluator::Create(config));
+  Gauge* const params_version = peers.metrics->GetGauge("pompc_actor_params_version");
+  Gauge* const params_received =
+      peers.metrics->GetGauge("pompc_actor_params_received_timestamp_seconds");
+  const int64_t every = config.evaluation().every_decisions();
+  const absl::StatusOr<v1::JoinResponse> join =
+      JoinRun(peers, v1::EVALUATOR, index, evaluator->sizes());
+  if (peers.stop->HasBeenNotified()) return absl::OkStatus();
+  if (!join.ok()) return join.status();
+  EpisodeReporter reporter(peers.learner, join->writer_id(), peers.clock);
+  int64_t held_version = -1, next_at = every;
+  LearnerWatch watch(peers);
+  bool finished = false;
+  while (!finished && !peers.stop->HasBeenNotified()) {
+    POMPC_RETURN_IF_ERROR(watch.Check());
+    const absl::StatusOr<SnapshotPtr> newer =
+        peers.parameters->WaitForNewer(held_version, peers.clock->Now() + kPoll);
+    if (absl::IsDeadlineExceeded(newer.status())) continue;
+    if (!newer.ok()) return newer.status();
+    const v1::ParameterSnapshot& snapshot = **newer;
+    held_version = snapshot.version();
+    finished = snapshot.run_finished();
+    if (!finished && (!snapshot.trained() || snapshot.decisions() < next_at)) continue;
+    params_version->Set(static_cast<double>(snapshot.version()));
+    params_received->Set(absl::ToDoubleSeconds(peers.clock->Now() - absl::UnixEpoch()));
+    absl::StatusOr<std::vector<v1::Episode>> episodes =
+        evaluator->Evaluate(snapshot, peers.clock, *peers.stop);
+    if (absl::IsCancelled(episodes.status())) break;
+    if (!episodes.ok()) return episodes.status();
+    POMPC_LOG(INFO) << "evaluated decisions=" << snapshot.decisions()
+                    << " params_version=" << snapshot.version()
+                    << " mean_return=" << MeanReturn(*episodes);
+    for (v1::Episode& episode : *episodes) {
+      episode.set_actor_index(join->index());
+      reporter.Add(std::move(episode));
+    }
+    next_at = (snapshot.decisions() / every + 1) * every;
+  }
+  const absl::Status flushed = reporter.Flush(peers.clock->Now() + kFlushTime);
+  if (!flushed.ok()) POMPC_LOG(WARNING) << "left with something unsent: " << flushed;
+  return absl::OkStatus();
+}
+
+}  // namespace pompc

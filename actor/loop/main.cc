@@ -1,0 +1,153 @@
+// pompc-actor: acts in a run, or evaluates its parameters. Started with the learner's address
+// alone; everything else comes from there.
+//
+// Exit status: 0 when the run is finished or after SIGTERM or SIGINT; 1 after an error, which the
+// last log line tells; 2 for a wrong command line.
+#include <ATen/Parallel.h>
+#include <unistd.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "actor/loop/actor_loop.h"
+#include "actor/loop/episodes.h"
+#include "actor/loop/evaluator.h"
+#include "actor/loop/peers.h"
+#include "common/base/clock.h"
+#include "common/base/log.h"
+#include "common/base/signal.h"
+#include "common/base/status_macros.h"
+#include "common/config/config.h"
+#include "common/metrics/metrics.h"
+#include "common/metrics/server.h"
+#include "common/model/tensor.h"
+#include "common/rpc/channel.h"
+#include "learner/client/remote_learner_client.h"
+#include "learner/client/remote_parameter_subscriber.h"
+#include "replay/client/remote_writer.h"
+
+namespace pompc {
+namespace {
+
+constexpr absl::Duration kFirstAnswerPatience = absl::Minutes(1);
+
+struct Flags {
+  std::string learner;
+  std::string role = "actor";
+  std::optional<int64_t> index;
+  std::string metrics_listen;
+};
+
+absl::StatusOr<v1::GetConfigResponse> AskForConfig(const Flags& flags, const ActingPeers& peers) {
+  absl::StatusOr<v1::GetConfigResponse> run =
+      AskLearner(*peers.stop, peers.clock, peers.clock->Now() + kFirstAnswerPatience,
+                 [&](absl::Time deadline) { return peers.learner->GetConfig(deadline); });
+  if (absl::IsUnavailable(run.status()) || absl::IsDeadlineExceeded(run.status())) {
+    return absl::UnavailableError(absl::StrCat(
+        "no answer from a learner at ", flags.learner, " for ",
+        absl::FormatDuration(kFirstAnswerPatience),
+        "; is it running, and is the address right? Last error: ", run.status().ToString()));
+  }
+  return run;
+}
+
+absl::Status RunActor(const Flags& flags, const v1::RunConfig& config,
+                      std::shared_ptr<grpc::Channel> learner_channel, ActingPeers peers) {
+  POMPC_ASSIGN_OR_RETURN(
+      std::unique_ptr<Episodes> episodes,
+      Episodes::Create(config.environment(), config.actor().environments_per_actor(),
+                       config.actor().threads()));
+  POMPC_ASSIGN_OR_RETURN(const v1::JoinResponse join,
+                         JoinRun(peers, v1::ACTOR, flags.index, episodes->sizes()));
+  // The shards of replay share the actors.
+  const int shards = join.replay_addresses_size();
+  std::shared_ptr<grpc::Channel> replay_channel =
+      shards == 0 ? std::move(learner_channel)
+                  : CreateChannel(join.replay_addresses(static_cast<int>(join.index() % shards)));
+  RemoteWriter replay(
+      {.writer_id = join.writer_id(), .max_queued_rows = config.actor().upload_queue_rows()},
+      std::move(replay_channel), peers.clock, peers.metrics);
+  peers.replay = &replay;
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<ActorLoop> loop,
+                         ActorLoop::Create(config, join, std::move(episodes), peers));
+  return loop->Run();
+}
+
+absl::Status Run(const Flags& flags) {
+  Clock* const clock = RealClock();
+  const Event& stop = TerminationRequest();
+  MetricsRegistry metrics;
+  std::unique_ptr<MetricsServer> metrics_server;
+  if (!flags.metrics_listen.empty()) {
+    // Healthy is who runs: waiting for the learner is not cured by a restart.
+    POMPC_ASSIGN_OR_RETURN(metrics_server, MetricsServer::Start(flags.metrics_listen, &metrics,
+                                                                [] { return absl::OkStatus(); }));
+    POMPC_LOG(INFO) << "serving metrics port=" << metrics_server->port();
+  }
+  const std::shared_ptr<grpc::Channel> channel = CreateChannel(flags.learner);
+  const uint64_t backoff_seed = static_cast<uint64_t>(getpid());
+  RemoteLearnerClient learner(channel, backoff_seed, clock, &metrics);
+  ActingPeers peers{.learner = &learner, .clock = clock, .stop = &stop, .metrics = &metrics};
+
+  POMPC_ASSIGN_OR_RETURN(const v1::GetConfigResponse run, AskForConfig(flags, peers));
+  const v1::RunConfig& config = run.config();
+  metrics.SetRunInfo({.run_id = run.run_id(),
+                      .role = flags.role,
+                      .task = config.environment().task(),
+                      .preset = config.preset(),
+                      .config_hash = ConfigHash(config),
+                      .version = POMPC_VERSION,
+                      .seed = config.seed()});
+  POMPC_LOG(INFO) << "taking part in run " << run.run_id() << " learner=" << flags.learner
+                  << " task=" << config.environment().task()
+                  << " config_hash=" << ConfigHash(config);
+  RemoteParameterSubscriber parameters(channel, backoff_seed, clock, &metrics);
+  peers.parameters = &parameters;
+  if (flags.role == "evaluator") {
+    at::set_num_threads(config.evaluation().threads());
+    return RunEvaluator(config, flags.index, peers);
+  }
+  at::set_num_threads(config.actor().threads());
+  return RunActor(flags, config, channel, peers);
+}
+
+int Main(int argc, char** argv) {
+  Flags flags;
+  CLI::App app("Acts in a run of pompc, or evaluates its parameters.", "pompc-actor");
+  app.add_option("--learner", flags.learner, "Address of the learner: host:port or unix:PATH")
+      ->required();
+  app.add_option("--role", flags.role, "actor or evaluator")
+      ->check(CLI::IsMember({"actor", "evaluator"}))
+      ->capture_default_str();
+  app.add_option("--index", flags.index,
+                 "Index among the run's processes of this role; "
+                 "without it the learner gives the next free one")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--metrics-listen", flags.metrics_listen,
+                 "Serve Prometheus metrics here: host:port or :port");
+  app.set_version_flag("--version", POMPC_VERSION);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  InitLogging(flags.index.has_value() ? absl::StrCat(flags.role, "-", *flags.index) : flags.role);
+  const absl::Status status = Run(flags);
+  if (status.ok() || (absl::IsCancelled(status) && TerminationRequest().HasBeenNotified())) {
+    POMPC_LOG(INFO) << "left the run";
+    return 0;
+  }
+  POMPC_LOG(ERROR) << "giving up: " << status;
+  return 1;
+}
+
+}  // namespace
+}  // namespace pompc
+
+int main(int argc, char** argv) { return pompc::Main(argc, argv); }

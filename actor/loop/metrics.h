@@ -1,0 +1,37 @@
+// The metrics of a process that acts, as handles.
+#ifndef POMPC_ACTOR_LOOP_METRICS_H_
+#define POMPC_ACTOR_LOOP_METRICS_H_
+
+#include "common/metrics/metrics.h"
+
+namespace pompc {
+
+// Thread-safety: as the handles. `registry` must outlive this.
+struct ActorMetrics {
+  explicit ActorMetrics(MetricsRegistry* registry)
+      : env_steps(registry->GetCounter("pompc_actor_env_steps_total")),
+        decisions(registry->GetCounter("pompc_actor_decisions_total")),
+        episodes(registry->GetCounter("pompc_actor_episodes_total")),
+        episode_return(registry->GetHistogram("pompc_actor_episode_return")),
+        plan_duration(registry->GetHistogram("pompc_actor_plan_duration_seconds")),
+        step_duration(registry->GetHistogram("pompc_actor_step_duration_seconds")),
+        plan_nonfinite(registry->GetCounter("pompc_actor_plan_nonfinite_total")),
+        params_version(registry->GetGauge("pompc_actor_params_version")),
+        params_received(registry->GetGauge("pompc_actor_params_received_timestamp_seconds")),
+        params_wait(registry->GetCounter("pompc_actor_params_wait_seconds_total")) {}
+
+  Counter* const env_steps;
+  Counter* const decisions;
+  Counter* const episodes;
+  Histogram* const episode_return;
+  Histogram* const plan_duration;
+  Histogram* const step_duration;
+  Counter* const plan_nonfinite;
+  Gauge* const params_version;
+  Gauge* const params_received;
+  Counter* const params_wait;
+};
+
+}  // namespace pompc
+
+#endif  // POMPC_ACTOR_LOOP_METRICS_H_

@@ -1,0 +1,64 @@
+#include "actor/loop/peers.h"
+
+#include "gtest/gtest.h"
+
+namespace pompc {
+namespace {
+
+TEST(AskLearnerTest, AsksUntilThereIsAnAnswer) {
+  FakeClock clock;
+  Event stop;
+  int calls = 0;
+  const auto call = [&](absl::Time deadline) -> absl::StatusOr<int> {
+    clock.Advance(deadline - clock.Now());
+    if (++calls < 4) return absl::UnavailableError("not yet");
+    return 7;
+  };
+  const absl::StatusOr<int> answer = AskLearner(stop, &clock, clock.Now() + absl::Minutes(1), call);
+  ASSERT_TRUE(answer.ok()) << answer.status();
+  EXPECT_EQ(*answer, 7);
+  EXPECT_EQ(calls, 4);
+}
+
+TEST(AskLearnerTest, EndsAtTheDeadlineWithTheLastError) {
+  FakeClock clock;
+  Event stop;
+  const absl::Time deadline = clock.Now() + absl::Seconds(5);
+  const auto call = [&](absl::Time attempt) -> absl::StatusOr<int> {
+    EXPECT_LE(attempt, deadline);
+    clock.Advance(attempt - clock.Now());
+    return absl::UnavailableError("refused");
+  };
+  EXPECT_EQ(AskLearner(stop, &clock, deadline, call).status(), absl::UnavailableError("refused"));
+  EXPECT_EQ(clock.Now(), deadline);
+}
+
+TEST(AskLearnerTest, ARefusalIsFinal) {
+  FakeClock clock;
+  Event stop;
+  int calls = 0;
+  const auto call = [&](absl::Time) -> absl::StatusOr<int> {
+    ++calls;
+    return absl::FailedPreconditionError("other sizes");
+  };
+  EXPECT_EQ(AskLearner(stop, &clock, absl::InfiniteFuture(), call).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(calls, 1);
+}
+
+TEST(AskLearnerTest, EndsSoonAfterStop) {
+  FakeClock clock;
+  Event stop;
+  const absl::Time start = clock.Now();
+  const auto call = [&](absl::Time deadline) -> absl::StatusOr<int> {
+    clock.Advance(deadline - clock.Now());
+    stop.Notify();
+    return absl::DeadlineExceededError("no answer");
+  };
+  EXPECT_EQ(AskLearner(stop, &clock, absl::InfiniteFuture(), call).status().code(),
+            absl::StatusCode::kCancelled);
+  EXPECT_LE(clock.Now() - start, absl::Seconds(2));
+}
+
+}  // namespace
+}  // namespace pompc
