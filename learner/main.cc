@@ -1,0 +1,135 @@
+// pompc-learner: trains, and serves the run to actors, evaluators and displays.
+//
+// Ends with 0 when the run is complete or when it was asked to stop (SIGTERM, SIGINT: it writes a
+// checkpoint first), else with 1 and the reason on stderr.
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "common/base/clock.h"
+#include "common/base/file.h"
+#include "common/base/log.h"
+#include "common/base/signal.h"
+#include "common/base/status_macros.h"
+#include "common/config/config.h"
+#include "common/metrics/metrics.h"
+#include "common/metrics/server.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/server.h"
+#include "learner/service/learner_run.h"
+#include "learner/service/learner_service.h"
+#include "learner/service/replay_link.h"
+#include "replay/server/replay.h"
+#include "replay/server/service.h"
+
+namespace pompc {
+namespace {
+
+struct Flags {
+  std::string config, preset, run_dir, listen, replay, metrics_listen;
+  std::vector<std::string> sets;
+  bool resume = false;
+};
+
+// A socket in the run's folder, or, when its path is too long for one, a port of this machine.
+std::string DefaultListenAddress(const std::string& run_dir) {
+  constexpr size_t kLongestSocketPath = 107;  // sockaddr_un.
+  const std::string path = std::filesystem::absolute(run_dir).string() + "/learner.sock";
+  return path.size() <= kLongestSocketPath ? "unix:" + path : "127.0.0.1:0";
+}
+
+absl::Status Main(const Flags& flags) {
+  const Event& stop = TerminationRequest();
+  LearnerRunOptions options;
+  // A run that resumes has its config in its folder.
+  const std::string config_file =
+      flags.resume && flags.config.empty() ? flags.run_dir + "/config.textproto" : flags.config;
+  POMPC_ASSIGN_OR_RETURN(options.config, LoadRunConfig(flags.preset, config_file, flags.sets));
+  options.run_dir = flags.run_dir;
+  options.resume = flags.resume;
+  std::error_code error;
+  std::filesystem::create_directories(flags.run_dir, error);
+  if (error) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot create ", flags.run_dir, ": ", error.message()));
+  }
+
+  const std::string address_file = flags.run_dir + "/learner.address";
+  std::filesystem::remove(address_file, error);  // Of an earlier process; nobody serves there.
+
+  MetricsRegistry metrics;
+  Replay replay(RealClock(), &metrics);
+  std::unique_ptr<ReplayLink> link;
+  if (flags.replay.empty()) {
+    link = std::make_unique<LocalReplayLink>(&replay, RealClock());
+  } else {
+    link = std::make_unique<RemoteReplayLink>(CreateChannel(flags.replay), RealClock(), &metrics);
+    options.replay_addresses = {flags.replay};
+  }
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<LearnerRun> run,
+                         LearnerRun::Create(options, link.get(), RealClock(), &metrics));
+  metrics.SetRunInfo({.run_id = run->front().identity.run_id(),
+                      .role = "learner",
+                      .task = options.config.environment().task(),
+                      .preset = options.config.preset(),
+                      .config_hash = ConfigHash(options.config),
+                      .version = POMPC_VERSION,
+                      .seed = options.config.seed()});
+
+  LearnerService learner_service(&run->front());
+  ReplayService replay_service(&replay, &metrics);
+  std::vector<grpc::Service*> services = {&learner_service};
+  if (flags.replay.empty()) services.push_back(&replay_service);
+  const std::string listen =
+      flags.listen.empty() ? DefaultListenAddress(flags.run_dir) : flags.listen;
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
+                         RpcServer::Start(listen, services));
+  std::unique_ptr<MetricsServer> metrics_server;
+  if (!flags.metrics_listen.empty()) {
+    POMPC_ASSIGN_OR_RETURN(metrics_server, MetricsServer::Start(flags.metrics_listen, &metrics,
+                                                                [] { return absl::OkStatus(); }));
+    POMPC_LOG(INFO) << "serving metrics port=" << metrics_server->port();
+  }
+  POMPC_RETURN_IF_ERROR(WriteFileAtomically(address_file, server->address() + "\n"));
+  POMPC_LOG(INFO) << "learner ready address=" << server->address()
+                  << " config_hash=" << ConfigHash(options.config);
+
+  const absl::Status end = run->Run(stop);
+  run->front().publisher.Close();
+  replay.Close();
+  server->Shutdown(absl::Seconds(2));
+  return end;
+}
+
+}  // namespace
+}  // namespace pompc
+
+int main(int argc, char** argv) {
+  pompc::Flags flags;
+  CLI::App app("Trains, and serves the run to actors, evaluators and displays.", "pompc-learner");
+  app.add_option("--run-dir", flags.run_dir, "Folder of the run; created if missing")->required();
+  app.add_option("--config", flags.config,
+                 "RunConfig as textproto; default when resuming: the run's own");
+  app.add_option("--preset", flags.preset, "Preset that the config file and --set are laid over")
+      ->default_val("pompc");
+  app.add_option("--set", flags.sets, "PATH=VALUE, e.g. learning.batch_size=128; may be repeated");
+  app.add_option("--listen", flags.listen,
+                 "\"host:port\" or \"unix:PATH\"; default: a socket in the run's folder");
+  app.add_option("--replay", flags.replay,
+                 "Address of a replay server; default: the table lives in this process");
+  app.add_option("--metrics-listen", flags.metrics_listen,
+                 "\"host:port\" for /metrics and /healthz; default: none");
+  app.add_flag("--resume", flags.resume, "Go on from the checkpoint in the run's folder");
+  CLI11_PARSE(app, argc, argv);
+
+  pompc::InitLogging("learner");
+  const absl::Status status = pompc::Main(flags);
+  if (status.ok()) return 0;
+  POMPC_LOG(ERROR) << "learner ends: " << status.ToString();
+  return 1;
+}

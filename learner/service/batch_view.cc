@@ -1,0 +1,78 @@
+#include "learner/service/batch_view.h"
+
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
+#include "learner/client/row.h"
+
+namespace pompc {
+
+absl::StatusOr<Batch> ViewBatch(const BatchShape& shape, ColumnBatch& columns, at::Device device) {
+  const int64_t rows = shape.transitions + 1;
+  if (columns.columns.size() != kNumRowColumns) {
+    return absl::InternalError(
+        absl::StrCat("replay sent ", columns.columns.size(), " columns, not ", kNumRowColumns));
+  }
+  // -> [rows_used, B, dims...]
+  const auto view = [&](RowColumn column, int64_t rows_used,
+                        std::vector<int64_t> dims) -> absl::StatusOr<at::Tensor> {
+    std::string& bytes = columns.columns[static_cast<size_t>(column)];
+    dims.insert(dims.begin(), {rows, shape.windows});
+    size_t elements = 1;
+    for (const int64_t size : dims) elements *= static_cast<size_t>(size);
+    if (bytes.size() != elements * sizeof(float)) {
+      return absl::InternalError(absl::StrCat("replay sent ", bytes.size(), " bytes of ",
+                                              std::string(RowColumnName(column)), ", not ",
+                                              elements * sizeof(float)));
+    }
+    return at::from_blob(bytes.data(), dims, at::kFloat).narrow(0, 0, rows_used).to(device);
+  };
+  const int64_t steps = shape.transitions, action_dim = shape.sizes.action_dim();
+  Batch batch;
+  POMPC_ASSIGN_OR_RETURN(batch.obs,
+                         view(RowColumn::kObservation, rows, {shape.sizes.observation_dim()}));
+  POMPC_ASSIGN_OR_RETURN(batch.action, view(RowColumn::kAction, steps, {action_dim}));
+  POMPC_ASSIGN_OR_RETURN(batch.reward, view(RowColumn::kReward, steps, {}));
+  POMPC_ASSIGN_OR_RETURN(batch.terminated, view(RowColumn::kTerminated, steps, {}));
+  POMPC_ASSIGN_OR_RETURN(batch.prior_mean, view(RowColumn::kPriorMean, steps, {action_dim}));
+  POMPC_ASSIGN_OR_RETURN(batch.prior_std, view(RowColumn::kPriorStd, steps, {action_dim}));
+  return batch;
+}
+
+double MeanStaleness(const BatchShape& shape, const ColumnBatch& columns, int64_t updates) {
+  const std::string& bytes = columns.columns[static_cast<size_t>(RowColumn::kUpdates)];
+  const int64_t count = shape.transitions * shape.windows;
+  double sum = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    int64_t of_row;
+    std::memcpy(&of_row, bytes.data() + i * sizeof(of_row), sizeof(of_row));
+    sum += static_cast<double>(updates - of_row);
+  }
+  return sum / static_cast<double>(count);
+}
+
+absl::StatusOr<v1::UpdateResponse> WriteBack(const ReanalyzedPrior& prior, const BatchShape& shape,
+                                             const ColumnBatch& columns, ReplaySampler& sampler) {
+  const at::Tensor mean = prior.mean.to(at::kCPU, at::kFloat).contiguous();
+  const at::Tensor std = prior.std.to(at::kCPU, at::kFloat).contiguous();
+  const int64_t windows = mean.size(1);
+  std::vector<uint64_t> keys;
+  for (int64_t t = 0; t < mean.size(0); ++t) {
+    for (int64_t b = 0; b < windows; ++b) keys.push_back(columns.keys[t * shape.windows + b]);
+  }
+  const auto bytes = [](const at::Tensor& tensor) {
+    return std::string_view(static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes());
+  };
+  const NamedRows updated[] = {
+      {std::string(RowColumnName(RowColumn::kPriorMean)), bytes(mean)},
+      {std::string(RowColumnName(RowColumn::kPriorStd)), bytes(std)},
+  };
+  return sampler.Update(keys, updated);
+}
+
+}  // namespace pompc

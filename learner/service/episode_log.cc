@@ -1,0 +1,164 @@
+#include "learner/service/episode_log.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/log.h"
+#include "common/base/status_macros.h"
+
+namespace pompc {
+namespace {
+
+constexpr size_t kTrainingReturns = 10;  // Over which the training return is a mean.
+
+absl::Status CheckEpisode(int index, const v1::Episode& episode) {
+  const auto wrong = [index](const char* field, const std::string& what) {
+    return absl::InvalidArgumentError(absl::StrCat("episodes[", index, "].", field, ": ", what));
+  };
+  if (episode.role() != v1::ACTOR && episode.role() != v1::EVALUATOR) {
+    return wrong("role", absl::StrCat(episode.role(), " is neither ACTOR (1) nor EVALUATOR (2)"));
+  }
+  const struct {
+    const char* field;
+    int64_t value, min;
+  } counts[] = {
+      {"actor_index", episode.actor_index(), 0},
+      {"parameter_version", episode.parameter_version(), 0},
+      {"decisions_at", episode.decisions_at(), 0},
+      {"decisions", episode.decisions(), 1},
+      {"env_steps", episode.env_steps(), 1},
+      {"nonfinite_plans", episode.nonfinite_plans(), 0},
+  };
+  for (const auto& count : counts) {
+    if (count.value < count.min) {
+      return wrong(count.field, absl::StrCat(count.value, " is less than ", count.min));
+    }
+  }
+  if (!std::isfinite(episode.return_())) {
+    return wrong("return_", absl::StrCat(episode.return_(), " is not finite"));
+  }
+  if (!std::isfinite(episode.plan_seconds()) || episode.plan_seconds() < 0) {
+    return wrong("plan_seconds",
+                 absl::StrCat(episode.plan_seconds(), " is not finite and at least 0"));
+  }
+  return absl::OkStatus();
+}
+
+double Mean(const std::vector<double>& values) {
+  return std::accumulate(values.begin(), values.end(), 0.0) / values.size();
+}
+
+}  // namespace
+
+EpisodeLog::EpisodeLog(const v1::RunConfig& config, const v1::RunBooks& books, RunRecords* records,
+                       Clock* clock, MetricsRegistry* metrics)
+    : evaluation_episodes_(config.evaluation().episodes()),
+      records_(records),
+      clock_(clock),
+      training_return_gauge_(metrics->GetGauge("pompc_learner_training_return")),
+      evaluation_return_gauge_(metrics->GetGauge("pompc_learner_evaluation_return")),
+      last_sequences_(books.last_report_sequences().begin(), books.last_report_sequences().end()),
+      training_episodes_(books.training_episodes()),
+      training_returns_(books.training_returns().begin(), books.training_returns().end()) {
+  if (books.has_evaluation_return()) {
+    evaluation_return_ = books.evaluation_return();
+    best_evaluation_return_ = books.best_evaluation_return();
+    evaluation_decisions_ = books.evaluation_decisions();
+  }
+}
+
+absl::Status EpisodeLog::Report(const v1::ReportEpisodesRequest& request, const RunMoment& now) {
+  if (request.reporter_id() == 0) return absl::InvalidArgumentError("reporter_id: 0 is not one");
+  if (request.sequence() == 0) {
+    return absl::InvalidArgumentError("sequence: 0; the first of a reporter is 1");
+  }
+  for (int i = 0; i < request.episodes_size(); ++i) {
+    POMPC_RETURN_IF_ERROR(CheckEpisode(i, request.episodes(i)));
+  }
+  absl::MutexLock lock(&mu_);
+  uint64_t& last_sequence = last_sequences_[request.reporter_id()];
+  if (request.sequence() <= last_sequence) return absl::OkStatus();
+  for (const v1::Episode& episode : request.episodes()) {
+    POMPC_RETURN_IF_ERROR(Count(episode, now));
+  }
+  last_sequence = request.sequence();
+  return absl::OkStatus();
+}
+
+absl::Status EpisodeLog::Count(const v1::Episode& episode, const RunMoment& now) {
+  POMPC_RETURN_IF_ERROR(records_->AddEpisode(episode, now));
+  if (episode.role() == v1::ACTOR) {
+    ++training_episodes_;
+    training_returns_.push_back(episode.return_());
+    if (training_returns_.size() > kTrainingReturns) training_returns_.pop_front();
+    training_return_gauge_->Set(TrainingReturn());
+    return absl::OkStatus();
+  }
+  PendingEvaluation& pending = pending_[episode.actor_index()];
+  if (pending.version != episode.parameter_version()) {
+    if (!pending.evaluation.returns.empty()) {
+      POMPC_LOG(WARNING) << "evaluation left unfinished parameter_version=" << pending.version
+                         << " episodes=" << pending.evaluation.returns.size();
+    }
+    pending = {episode.parameter_version(), {episode.decisions_at(), {}}};
+  }
+  pending.evaluation.returns.push_back(episode.return_());
+  if (static_cast<int32_t>(pending.evaluation.returns.size()) < evaluation_episodes_) {
+    return absl::OkStatus();
+  }
+  const Evaluation evaluation = std::move(pending.evaluation);
+  pending = {};
+  evaluated_version_ = std::max(evaluated_version_, episode.parameter_version());
+  evaluation_return_ = Mean(evaluation.returns);
+  evaluation_decisions_ = evaluation.decisions_at;
+  best_evaluation_return_ =
+      std::max(best_evaluation_return_.value_or(*evaluation_return_), *evaluation_return_);
+  evaluation_return_gauge_->Set(*evaluation_return_);
+  POMPC_LOG(INFO) << "evaluated decisions=" << evaluation.decisions_at
+                  << " return=" << *evaluation_return_ << " episodes=" << evaluation.returns.size();
+  return records_->AddEvaluation(evaluation, now);
+}
+
+bool EpisodeLog::AwaitEvaluation(int64_t version, absl::Time deadline) const {
+  absl::MutexLock lock(&mu_);
+  const auto evaluated = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return evaluated_version_ >= version;
+  };
+  return clock_->AwaitUntil(&mu_, absl::Condition(&evaluated), deadline);
+}
+
+void EpisodeLog::FillStatus(v1::RunStatus* status) const {
+  absl::MutexLock lock(&mu_);
+  status->set_episodes(training_episodes_);
+  status->set_training_return(TrainingReturn());
+  status->set_evaluation_return(evaluation_return_.value_or(0));
+  status->set_best_evaluation_return(best_evaluation_return_.value_or(0));
+  status->set_evaluation_decisions(evaluation_decisions_);
+}
+
+void EpisodeLog::FillBooks(v1::RunBooks* books) const {
+  absl::MutexLock lock(&mu_);
+  books->set_training_episodes(training_episodes_);
+  for (double value : training_returns_) books->add_training_returns(value);
+  if (evaluation_return_.has_value()) {
+    books->set_evaluation_return(*evaluation_return_);
+    books->set_best_evaluation_return(*best_evaluation_return_);
+    books->set_evaluation_decisions(evaluation_decisions_);
+  }
+  books->mutable_last_report_sequences()->insert(last_sequences_.begin(), last_sequences_.end());
+  for (const auto& [name, bytes] : records_->record_bytes()) {
+    (*books->mutable_record_bytes())[name] = bytes;
+  }
+}
+
+double EpisodeLog::TrainingReturn() const {
+  if (training_returns_.empty()) return 0;
+  return std::accumulate(training_returns_.begin(), training_returns_.end(), 0.0) /
+         training_returns_.size();
+}
+
+}  // namespace pompc

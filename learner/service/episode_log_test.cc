@@ -1,0 +1,98 @@
+#include "learner/service/episode_log.h"
+
+#include <limits>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "learner/service/testing.h"
+
+namespace pompc {
+namespace {
+
+using ::pompc::testing::Lines;
+using ::pompc::testing::Report;
+using ::pompc::testing::TestEpisode;
+using ::testing::HasSubstr;
+
+constexpr RunMoment kNow = {1000, 900, 12.5};
+
+TEST(EpisodeLogTest, AReportSentAgainCountsOnce) {
+  testing::TestFront front;
+  const auto report = Report(8, 1, {TestEpisode(v1::ACTOR, 10), TestEpisode(v1::ACTOR, 20)});
+  EXPECT_TRUE(front->episodes.Report(report, kNow).ok());
+  EXPECT_TRUE(front->episodes.Report(report, kNow).ok());
+  EXPECT_TRUE(front->episodes.Report(Report(9, 1, {TestEpisode(v1::ACTOR, 30)}), kNow).ok());
+  v1::RunStatus status;
+  front->episodes.FillStatus(&status);
+  EXPECT_EQ(status.episodes(), 3);
+  EXPECT_EQ(status.training_return(), 20);
+  EXPECT_EQ(Lines(front.folder() + "/returns.csv").size(), 4u);
+}
+
+TEST(EpisodeLogTest, AnEvaluationIsTheMeanOverItsEpisodesInHoweverManyReports) {
+  testing::TestFront front;
+  EXPECT_TRUE(front->episodes.Report(Report(8, 1, {TestEpisode(v1::EVALUATOR, 10)}), kNow).ok());
+  v1::RunStatus status;
+  front->episodes.FillStatus(&status);
+  EXPECT_EQ(status.evaluation_decisions(), -1);
+  EXPECT_FALSE(front->episodes.AwaitEvaluation(3, RealClock()->Now()));
+  EXPECT_TRUE(front->episodes.Report(Report(8, 2, {TestEpisode(v1::EVALUATOR, 30)}), kNow).ok());
+  EXPECT_TRUE(front->episodes.AwaitEvaluation(3, RealClock()->Now()));
+  EXPECT_TRUE(
+      front->episodes
+          .Report(
+              Report(8, 3, {TestEpisode(v1::EVALUATOR, 1, 4), TestEpisode(v1::EVALUATOR, 3, 4)}),
+              kNow)
+          .ok());
+  front->episodes.FillStatus(&status);
+  EXPECT_EQ(status.evaluation_return(), 2);
+  EXPECT_EQ(status.best_evaluation_return(), 20);
+  EXPECT_EQ(status.evaluation_decisions(), 100);
+  const auto lines = Lines(front.folder() + "/evaluations.csv");
+  ASSERT_EQ(lines.size(), 3u);
+  EXPECT_EQ(lines[1], "100,200,2,20,10,30,12.500,900");
+}
+
+TEST(EpisodeLogTest, NamesTheFieldThatIsWrongAndCountsNothing) {
+  testing::TestFront front;
+  const auto refusal = [&](auto change) {
+    v1::Episode wrong = TestEpisode(v1::ACTOR, 1);
+    change(wrong);
+    return front->episodes.Report(Report(8, 1, {TestEpisode(v1::ACTOR, 1), wrong}), kNow)
+        .ToString();
+  };
+  EXPECT_THAT(refusal([](auto& e) { e.clear_role(); }), HasSubstr("episodes[1].role"));
+  EXPECT_THAT(refusal([](auto& e) { e.set_return_(std::numeric_limits<double>::quiet_NaN()); }),
+              HasSubstr("episodes[1].return_"));
+  EXPECT_THAT(refusal([](auto& e) { e.set_decisions(0); }), HasSubstr("episodes[1].decisions: 0"));
+  EXPECT_THAT(refusal([](auto& e) { e.set_plan_seconds(-1); }), HasSubstr("plan_seconds"));
+  EXPECT_TRUE(absl::IsInvalidArgument(front->episodes.Report(Report(0, 1, {}), kNow)));
+  EXPECT_TRUE(absl::IsInvalidArgument(front->episodes.Report(Report(1, 0, {}), kNow)));
+  EXPECT_EQ(Lines(front.folder() + "/returns.csv").size(), 1u);
+}
+
+TEST(EpisodeLogTest, GoesOnFromTheBooksOfACheckpoint) {
+  testing::TestFront before;
+  EXPECT_TRUE(before->episodes
+                  .Report(Report(8, 5,
+                                 {TestEpisode(v1::ACTOR, 10), TestEpisode(v1::EVALUATOR, 4),
+                                  TestEpisode(v1::EVALUATOR, 6)}),
+                          kNow)
+                  .ok());
+  v1::RunBooks books;
+  before->episodes.FillBooks(&books);
+
+  v1::RunConfig config;
+  MetricsRegistry metrics;
+  EpisodeLog after(config, books, before->records.get(), RealClock(), &metrics);
+  EXPECT_TRUE(after.Report(Report(8, 5, {TestEpisode(v1::ACTOR, 99)}), kNow).ok());
+  v1::RunStatus status;
+  after.FillStatus(&status);
+  EXPECT_EQ(status.episodes(), 1);
+  EXPECT_EQ(status.training_return(), 10);
+  EXPECT_EQ(status.best_evaluation_return(), 5);
+}
+
+}  // namespace
+}  // namespace pompc

@@ -1,0 +1,36 @@
+#include "learner/service/learner_metrics.h"
+
+namespace pompc {
+
+LearnerMetrics::LearnerMetrics(MetricsRegistry* metrics)
+    : updates(metrics->GetCounter("pompc_learner_updates_total")),
+      update_duration(metrics->GetHistogram("pompc_learner_update_duration_seconds")),
+      queue_wait(metrics->GetHistogram("pompc_learner_queue_wait_seconds")),
+      staleness(metrics->GetHistogram("pompc_learner_sample_staleness_versions")),
+      reanalyzed_rows(metrics->GetCounter("pompc_learner_reanalyzed_rows_total")),
+      decisions(metrics->GetGauge("pompc_learner_decisions")),
+      checkpoint_timestamp(metrics->GetGauge("pompc_learner_checkpoint_timestamp_seconds")),
+      checkpoint_duration(metrics->GetHistogram("pompc_learner_checkpoint_duration_seconds")),
+      checkpoint_failures(metrics->GetCounter("pompc_learner_checkpoint_failures_total")),
+      stats_{
+          {Stat::kConsistencyLoss, metrics->GetGauge("pompc_learner_loss", "consistency")},
+          {Stat::kRewardLoss, metrics->GetGauge("pompc_learner_loss", "reward")},
+          {Stat::kValueLoss, metrics->GetGauge("pompc_learner_loss", "value")},
+          {Stat::kTerminationLoss, metrics->GetGauge("pompc_learner_loss", "termination")},
+          {Stat::kPolicyLoss, metrics->GetGauge("pompc_learner_loss", "policy")},
+          {Stat::kPriorLoss, metrics->GetGauge("pompc_learner_loss", "prior")},
+          {Stat::kModelGradientNorm, metrics->GetGauge("pompc_learner_gradient_norm", "model")},
+          {Stat::kPolicyGradientNorm, metrics->GetGauge("pompc_learner_gradient_norm", "policy")},
+          {Stat::kPriorGradientNorm, metrics->GetGauge("pompc_learner_gradient_norm", "prior")},
+          {Stat::kPolicyKl, metrics->GetGauge("pompc_learner_policy_kl_nats")},
+          {Stat::kPolicyEntropy, metrics->GetGauge("pompc_learner_policy_entropy_nats")},
+          {Stat::kKlWeight, metrics->GetGauge("pompc_learner_kl_weight")},
+          {Stat::kReturnScale, metrics->GetGauge("pompc_learner_scale", "return")},
+          {Stat::kKlScale, metrics->GetGauge("pompc_learner_scale", "divergence")},
+      } {}
+
+void LearnerMetrics::SetStats(const std::array<double, static_cast<size_t>(Stat::kCount)>& stats) {
+  for (const auto& [stat, gauge] : stats_) gauge->Set(stats[static_cast<size_t>(stat)]);
+}
+
+}  // namespace pompc

@@ -1,0 +1,36 @@
+// Handles of the learner loop's metrics; what each one means is in common/metrics/table.h.
+#ifndef POMPC_LEARNER_SERVICE_LEARNER_METRICS_H_
+#define POMPC_LEARNER_SERVICE_LEARNER_METRICS_H_
+
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "common/metrics/metrics.h"
+#include "learner/core/updater.h"
+
+namespace pompc {
+
+struct LearnerMetrics {
+  explicit LearnerMetrics(MetricsRegistry* metrics);
+
+  Counter* updates;
+  Histogram* update_duration;
+  Histogram* queue_wait;
+  Histogram* staleness;
+  Counter* reanalyzed_rows;
+  Gauge* decisions;
+  Gauge* checkpoint_timestamp;
+  Histogram* checkpoint_duration;
+  Counter* checkpoint_failures;
+
+  // Sets the gauges that show a stat.
+  void SetStats(const std::array<double, static_cast<size_t>(Stat::kCount)>& stats);
+
+ private:
+  std::vector<std::pair<Stat, Gauge*>> stats_;
+};
+
+}  // namespace pompc
+
+#endif  // POMPC_LEARNER_SERVICE_LEARNER_METRICS_H_

@@ -1,0 +1,352 @@
+#include "learner/service/learner_run.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "common/base/file.h"
+#include "common/base/log.h"
+#include "common/base/rng.h"
+#include "common/base/status_macros.h"
+#include "common/config/config.h"
+
+namespace pompc {
+namespace {
+
+// How long the loop waits at most before it looks after everything else.
+constexpr absl::Duration kMoment = absl::Milliseconds(100);
+constexpr absl::Duration kInfoEvery = absl::Seconds(1);
+// Until the subscribers have the last parameters.
+constexpr absl::Duration kDeliveryWait = absl::Seconds(10);
+
+std::vector<const char*> StatNames() {
+  std::vector<const char*> names;
+  for (int i = 0; i < static_cast<int>(Stat::kCount); ++i) {
+    names.push_back(StatName(static_cast<Stat>(i)));
+  }
+  return names;
+}
+
+absl::StatusOr<at::Device> ParseDevice(const std::string& name) {
+  try {
+    const at::Device device(name);
+    at::empty({1}, device);  // Fails where the device is missing.
+    return device;
+  } catch (const std::exception& e) {
+    const std::string what = e.what();
+    return absl::InvalidArgumentError(absl::StrCat("learner.device: cannot use \"", name,
+                                                   "\": ", what.substr(0, what.find('\n'))));
+  }
+}
+
+absl::StatusOr<std::optional<RunCheckpoint>> LoadIfResuming(const LearnerRunOptions& options) {
+  const std::string path = RunCheckpointPath(options.run_dir);
+  if (!options.resume) {
+    if (!std::filesystem::exists(path)) return std::nullopt;
+    return absl::AlreadyExistsError(
+        absl::StrCat(options.run_dir, " holds a run: resume it, or give another folder"));
+  }
+  POMPC_ASSIGN_OR_RETURN(RunCheckpoint checkpoint, LoadRunCheckpoint(path));
+  POMPC_RETURN_IF_ERROR(CheckResumable(checkpoint.config, options.config));
+  return checkpoint;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LearnerRun>> LearnerRun::Create(const LearnerRunOptions& options,
+                                                               ReplayLink* link, Clock* clock,
+                                                               MetricsRegistry* metrics) {
+  POMPC_ASSIGN_OR_RETURN(const at::Device device, ParseDevice(options.config.learner().device()));
+  POMPC_ASSIGN_OR_RETURN(std::optional<RunCheckpoint> resumed, LoadIfResuming(options));
+  RunFrontOptions front_options;
+  front_options.run_dir = options.run_dir;
+  front_options.stat_names = StatNames();
+  front_options.replay_addresses = options.replay_addresses;
+  *front_options.identity.mutable_config() = options.config;
+  if (resumed.has_value()) {
+    front_options.books = resumed->books;
+    front_options.identity.set_run_id(resumed->books.run_id());
+  } else {
+    front_options.identity.set_run_id(
+        absl::StrCat(ConfigHash(options.config), "-", absl::Hex(absl::ToUnixMicros(clock->Now()))));
+  }
+  POMPC_RETURN_IF_ERROR(WriteFileAtomically(absl::StrCat(options.run_dir, "/config.textproto"),
+                                            ConfigToText(options.config)));
+  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<RunFront> front,
+                         RunFront::Create(front_options, clock, metrics));
+  return std::unique_ptr<LearnerRun>(
+      new LearnerRun(options, device, std::move(resumed), std::move(front), link, clock, metrics));
+}
+
+LearnerRun::LearnerRun(const LearnerRunOptions& options, at::Device device,
+                       std::optional<RunCheckpoint> resumed, std::unique_ptr<RunFront> front,
+                       ReplayLink* link, Clock* clock, MetricsRegistry* metrics)
+    : options_(options),
+      device_(device),
+      resumed_(std::move(resumed)),
+      front_(std::move(front)),
+      link_(link),
+      clock_(clock),
+      metrics_(metrics),
+      noise_(0, at::TensorOptions(at::kFloat).device(device)) {}
+
+absl::Status LearnerRun::Run(const Event& stop) {
+  at::set_num_threads(options_.config.learner().threads());  // Of this thread.
+  std::optional<v1::TaskSizes> sizes;
+  while (!(sizes = front_->roster.AwaitSizes(clock_->Now() + kMoment)).has_value()) {
+    if (stop.HasBeenNotified()) return absl::OkStatus();
+  }
+  absl::Status started = Start(*sizes, stop);
+  if (absl::IsCancelled(started) && stop.HasBeenNotified()) return absl::OkStatus();
+  POMPC_RETURN_IF_ERROR(started);
+  POMPC_RETURN_IF_ERROR(Loop(stop));
+  POMPC_RETURN_IF_ERROR(SaveCheckpoint());
+  if (!schedule_->Complete(decisions_, updater_->updates())) return absl::OkStatus();
+  return Finish(stop);
+}
+
+absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {
+  const v1::RunConfig& config = options_.config;
+  shape_ = {config.learning().window(), config.learning().batch_size(), sizes};
+  UpdaterOptions updater_options;
+  updater_options.obs_dim = sizes.observation_dim();
+  updater_options.action_dim = sizes.action_dim();
+  updater_options.episode_decisions = sizes.episode_decisions();
+  updater_options.seed = SeedFor(config.seed(), RngRole::kInit, 0, 0);
+  updater_options.tensor = at::TensorOptions(at::kFloat).device(device_);
+  POMPC_ASSIGN_OR_RETURN(updater_, Updater::Create(config, updater_options));
+
+  schedule_ = RunSchedule::ForNewTable(config, sizes, 0, 0);
+  v1::TableConfig table =
+      MakeTableConfig(config, sizes, front_->identity.run_id(), schedule_->limits());
+  if (resumed_.has_value()) {
+    const v1::RunBooks& books = resumed_->books;
+    POMPC_RETURN_IF_ERROR(updater_->Restore(resumed_->state));
+    POMPC_ASSIGN_OR_RETURN(const v1::InfoResponse info, link_->Info(stop));
+    if (info.table().run_id() == table.run_id() && info.inserted_rows() > 0) {
+      schedule_ =
+          RunSchedule::ForOldTable(config, info.table().limits(), books.table_decisions_offset(),
+                                   books.table_updates_offset());
+      table = info.table();
+    } else {
+      schedule_ = RunSchedule::ForNewTable(config, sizes, books.decisions(), updater_->updates());
+      *table.mutable_limits() = schedule_->limits();
+    }
+    decisions_ = books.decisions();
+  }
+  const int64_t updates_done = updater_->updates() - schedule_->updates_offset();
+  POMPC_ASSIGN_OR_RETURN(sampler_, link_->Open(config, table, updates_done));
+
+  const bool trained = resumed_.has_value() && !schedule_->Pretraining(updater_->updates());
+  resumed_.reset();
+  Publish(trained, /*run_finished=*/false);
+  next_checkpoint_ = next_info_ = clock_->Now();  // At once: from here on the run can be resumed.
+  POMPC_LOG(INFO) << "run started run_id=" << front_->identity.run_id() << " sizes={"
+                  << sizes.ShortDebugString() << "}"
+                  << " updates=" << updater_->updates() << " decisions=" << decisions_
+                  << " final_updates=" << schedule_->final_updates();
+  return absl::OkStatus();
+}
+
+// (1) TakeBatch, (2) MakeUpdate, (3) PublishIfDue, (4) CheckpointIfDue, (5) ShowProgress.
+absl::Status LearnerRun::Loop(const Event& stop) {
+  while (!stop.HasBeenNotified() && !schedule_->Complete(decisions_, updater_->updates())) {
+    POMPC_ASSIGN_OR_RETURN(const bool have_batch, TakeBatch(stop));
+    if (have_batch) POMPC_RETURN_IF_ERROR(MakeUpdate());
+    PublishIfDue();
+    CheckpointIfDue();
+    ShowProgress(Phase());
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> LearnerRun::TakeBatch(const Event& stop) {
+  bool have_batch = false;
+  const absl::Time start = clock_->Now();
+  if (updater_->updates() < schedule_->final_updates()) {
+    const absl::Status next = sampler_->Next(start + kMoment, &columns_);
+    if (!next.ok() && !absl::IsDeadlineExceeded(next)) return next;
+    have_batch = next.ok();
+  } else {
+    stop.WaitUntil(clock_, start + kMoment);  // Decisions are missing, updates are not.
+  }
+  const absl::Time now = clock_->Now();
+  if (have_batch) {
+    metrics_.queue_wait->Observe(absl::ToDoubleSeconds(now - start));
+    // A batch that was fetched ahead may be older than what is known.
+    SetDecisions(std::max(decisions_, schedule_->decisions_offset() + columns_.inserted_decisions));
+  }
+  if (!have_batch || now >= next_info_) POMPC_RETURN_IF_ERROR(RefreshInfo());
+  return have_batch;
+}
+
+absl::Status LearnerRun::RefreshInfo() {
+  next_info_ = clock_->Now() + kInfoEvery;
+  const absl::StatusOr<v1::InfoResponse> info = sampler_->Info();
+  // Not reachable, or not configured yet: the sampler sees to both.
+  if (!info.ok() || !info->has_table()) return absl::OkStatus();
+  replay_rows_ = info->rows();
+  const int64_t decisions = schedule_->decisions_offset() + info->inserted_decisions();
+  if (decisions < decisions_) {
+    return absl::DataLossError(
+        absl::StrCat("replay knows of ", decisions, " decisions of the run, but knew of ",
+                     decisions_, ": it lost rows; start it anew, empty, and resume the run"));
+  }
+  SetDecisions(decisions);
+  return absl::OkStatus();
+}
+
+void LearnerRun::SetDecisions(int64_t decisions) {
+  decisions_ = decisions;
+  metrics_.decisions->Set(static_cast<double>(decisions));
+}
+
+absl::Status LearnerRun::MakeUpdate() {
+  const v1::RunConfig& config = options_.config;
+  const absl::Time start = clock_->Now();
+  const int64_t updates = updater_->updates();
+  lag_updates_ = MeanStaleness(shape_, columns_, updates);
+  metrics_.staleness->Observe(lag_updates_ / config.learner().publish_every());
+
+  POMPC_ASSIGN_OR_RETURN(Batch batch, ViewBatch(shape_, columns_, device_));
+  UpdateRequest request;
+  const bool model_only = schedule_->Pretraining(updates) && !config.learning().pretrain_policy();
+  request.kind = model_only ? UpdateKind::kModelOnly : UpdateKind::kFull;
+  request.env_steps = decisions_ * config.environment().action_repeat();
+  request.want_stats = (updates + 1) % config.learner().log_every() == 0;
+  noise_.Seed(SeedFor(config.seed(), RngRole::kUpdate, 0, static_cast<uint64_t>(updates)));
+  POMPC_ASSIGN_OR_RETURN(const UpdateResult result, updater_->Update(request, batch, noise_));
+  if (result.reanalyzed.has_value()) {
+    const auto written = WriteBack(*result.reanalyzed, shape_, columns_, *sampler_);
+    if (written.ok()) {
+      metrics_.reanalyzed_rows->Increment(
+          static_cast<double>(written->updated_rows() + written->stale_rows()));
+    } else if (absl::IsUnavailable(written.status())) {
+      POMPC_LOG(WARNING) << "reanalyzed priors are lost status=" << written.status();
+    } else {
+      return written.status();
+    }
+  }
+  metrics_.updates->Increment();
+  metrics_.update_duration->Observe(absl::ToDoubleSeconds(clock_->Now() - start));
+  return result.stats.has_value() ? LogStats(*result.stats) : absl::OkStatus();
+}
+
+absl::Status LearnerRun::LogStats(const UpdateStats& stats) {
+  const auto values = stats.Read();
+  std::map<std::string, double> losses;
+  for (size_t i = 0; i < values.size(); ++i) {
+    const char* const name = StatName(static_cast<Stat>(i));
+    if (!std::isfinite(values[i])) {
+      return absl::InternalError(absl::StrCat("training diverged: ", name, " is ", values[i],
+                                              " at update ", updater_->updates(),
+                                              "; the last checkpoint is kept"));
+    }
+    losses[name] = values[i];
+  }
+  metrics_.SetStats(values);
+  front_->progress.SetLosses(std::move(losses));
+  RunMoment now = front_->progress.Now();
+  now.updates = updater_->updates();
+  now.decisions = decisions_;
+  return front_->records->AddLosses(values, now);
+}
+
+void LearnerRun::PublishIfDue() {
+  const int64_t updates = updater_->updates();
+  if (schedule_->Pretraining(updates)) return;
+  if (!published_trained_) {
+    if (schedule_->Seeded(decisions_)) Publish(/*trained=*/true, /*run_finished=*/false);
+  } else if (updates - published_updates_ >= options_.config.learner().publish_every()) {
+    Publish(/*trained=*/true, /*run_finished=*/false);
+  }
+}
+
+void LearnerRun::Publish(bool trained, bool run_finished) {
+  v1::ParameterSnapshot snapshot;
+  snapshot.set_updates(updater_->updates());
+  snapshot.set_decisions(decisions_);
+  snapshot.set_trained(trained);
+  snapshot.set_data(updater_->parameters()->Snapshot());
+  snapshot.set_run_finished(run_finished);
+  front_->publisher.Publish(std::move(snapshot));
+  published_trained_ = trained;
+  published_updates_ = updater_->updates();
+}
+
+void LearnerRun::CheckpointIfDue() {
+  if (clock_->Now() < next_checkpoint_) return;
+  const absl::Status saved = SaveCheckpoint();
+  if (!saved.ok()) POMPC_LOG(ERROR) << "cannot write a checkpoint status=" << saved;
+  next_checkpoint_ =
+      clock_->Now() + absl::Seconds(options_.config.learner().checkpoint_every_seconds());
+}
+
+absl::Status LearnerRun::SaveCheckpoint() {
+  const absl::Time start = clock_->Now();
+  RunCheckpoint checkpoint;
+  checkpoint.config = options_.config;
+  checkpoint.state = updater_->Save();
+  v1::RunBooks& books = checkpoint.books;
+  books.set_run_id(front_->identity.run_id());
+  *books.mutable_sizes() = shape_.sizes;
+  books.set_decisions(decisions_);
+  books.set_table_decisions_offset(schedule_->decisions_offset());
+  books.set_table_updates_offset(schedule_->updates_offset());
+  books.set_parameter_version(front_->publisher.version());
+  books.set_seconds(front_->progress.Now().seconds);
+  front_->episodes.FillBooks(&books);
+  const absl::Status saved = SaveRunCheckpoint(checkpoint, RunCheckpointPath(options_.run_dir));
+  if (!saved.ok()) {
+    metrics_.checkpoint_failures->Increment();
+    return saved;
+  }
+  const absl::Time now = clock_->Now();
+  metrics_.checkpoint_timestamp->Set(absl::ToDoubleSeconds(now - absl::UnixEpoch()));
+  metrics_.checkpoint_duration->Observe(absl::ToDoubleSeconds(now - start));
+  return absl::OkStatus();
+}
+
+absl::Status LearnerRun::Finish(const Event& stop) {
+  Publish(!schedule_->Pretraining(updater_->updates()), /*run_finished=*/true);
+  ShowProgress("finished");
+  const int64_t version = front_->publisher.version();
+  const absl::Time evaluation_deadline = clock_->Now() + options_.final_evaluation_wait;
+  const absl::Time delivery_deadline = clock_->Now() + kDeliveryWait;
+  while (!stop.HasBeenNotified() && clock_->Now() < evaluation_deadline &&
+         front_->roster.evaluator_joined()) {
+    if (front_->episodes.AwaitEvaluation(version, clock_->Now() + kMoment)) break;
+  }
+  while (!stop.HasBeenNotified() && clock_->Now() < delivery_deadline) {
+    if (front_->publisher.AwaitDelivered(clock_->Now() + kMoment)) break;
+  }
+  POMPC_LOG(INFO) << "run finished decisions=" << decisions_ << " updates=" << updater_->updates();
+  return SaveCheckpoint();
+}
+
+const char* LearnerRun::Phase() const {
+  if (!schedule_->Seeded(decisions_)) return "seeding";
+  return schedule_->Pretraining(updater_->updates()) ? "pretraining" : "training";
+}
+
+void LearnerRun::ShowProgress(const char* phase) {
+  RunProgress::Counts counts;
+  counts.phase = phase;
+  counts.decisions = decisions_;
+  counts.updates = updater_->updates();
+  counts.parameter_version = front_->publisher.version();
+  counts.replay_rows = replay_rows_;
+  counts.planning = published_trained_;
+  counts.updates_per_decision = schedule_->UpdatesPerDecision(decisions_, updater_->updates());
+  counts.lag_updates = lag_updates_;
+  front_->progress.Set(counts);
+}
+
+}  // namespace pompc

@@ -1,0 +1,116 @@
+// LearnerRun: one run from its first actor to its last update.
+//
+//   POMPC_ASSIGN_OR_RETURN(auto run, LearnerRun::Create(options, &link, clock, &metrics));
+//   ... serve run->front() ...
+//   absl::Status end = run->Run(stop);
+//
+// The run starts when the first process joins and tells the sizes of the task, and is complete when
+// total_decisions are in replay and the updates that they call for are made (run_schedule.h).
+//
+// Files in the run's folder: config.textproto, checkpoint.safetensors (run_checkpoint.h) and the
+// records of run_records.h.
+//
+// Thread-safety: Run() is called once, by one thread; the front is thread-safe.
+// Determinism: update n draws its noise from (seed, kUpdate, 0, n), n counted over the whole run.
+#ifndef POMPC_LEARNER_SERVICE_LEARNER_RUN_H_
+#define POMPC_LEARNER_SERVICE_LEARNER_RUN_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/base/clock.h"
+#include "common/metrics/metrics.h"
+#include "common/model/noise.h"
+#include "learner/core/updater.h"
+#include "learner/service/batch_view.h"
+#include "learner/service/learner_metrics.h"
+#include "learner/service/replay_link.h"
+#include "learner/service/run_checkpoint.h"
+#include "learner/service/run_front.h"
+#include "learner/service/run_schedule.h"
+#include "proto/pompc/v1/config.pb.h"
+
+namespace pompc {
+
+struct LearnerRunOptions {
+  v1::RunConfig config;                       // Resolved and valid.
+  std::string run_dir;                        // Exists.
+  bool resume = false;                        // Go on from the checkpoint in run_dir.
+  std::vector<std::string> replay_addresses;  // For actors; empty: the learner's own server.
+  // How long to wait, once the run is complete, for the evaluation of the final parameters.
+  absl::Duration final_evaluation_wait = absl::Minutes(10);
+};
+
+class LearnerRun {
+ public:
+  // INVALID_ARGUMENT: a device that this build or machine does not have. ALREADY_EXISTS: a run to
+  // resume is in run_dir, but `resume` is not set. NOT_FOUND: the reverse. FAILED_PRECONDITION: the
+  // config differs from the checkpoint's in what must not. `link`, `clock` and `metrics` must
+  // outlive the run.
+  static absl::StatusOr<std::unique_ptr<LearnerRun>> Create(const LearnerRunOptions& options,
+                                                            ReplayLink* link, Clock* clock,
+                                                            MetricsRegistry* metrics);
+
+  RunFront& front() { return *front_; }
+
+  // Blocks until the run is complete, or `stop` is raised and a checkpoint is written: OK. Others:
+  // replay refused for good, losses that are not finite, a full disk...
+  absl::Status Run(const Event& stop);
+
+ private:
+  LearnerRun(const LearnerRunOptions& options, at::Device device,
+             std::optional<RunCheckpoint> resumed, std::unique_ptr<RunFront> front,
+             ReplayLink* link, Clock* clock, MetricsRegistry* metrics);
+
+  // The run's steps, in order.
+  absl::Status Start(const v1::TaskSizes& sizes, const Event& stop);
+  absl::Status Loop(const Event& stop);
+  absl::Status Finish(const Event& stop);
+
+  // The loop's steps, in order.
+  absl::StatusOr<bool> TakeBatch(const Event& stop);  // False: none within a moment.
+  absl::Status MakeUpdate();
+  absl::Status LogStats(const UpdateStats& stats);
+  void PublishIfDue();
+  void CheckpointIfDue();
+
+  void SetDecisions(int64_t decisions);
+  absl::Status RefreshInfo();
+  void Publish(bool trained, bool run_finished);
+  absl::Status SaveCheckpoint();
+  void ShowProgress(const char* phase);
+  const char* Phase() const;
+
+  const LearnerRunOptions options_;
+  const at::Device device_;
+  std::optional<RunCheckpoint> resumed_;  // Until Start().
+  const std::unique_ptr<RunFront> front_;
+  ReplayLink* const link_;
+  Clock* const clock_;
+  LearnerMetrics metrics_;
+  GeneratorNoise noise_;
+
+  // Set by Start().
+  std::unique_ptr<Updater> updater_;
+  std::optional<RunSchedule> schedule_;
+  std::unique_ptr<ReplaySampler> sampler_;
+  BatchShape shape_;
+  absl::Time next_checkpoint_, next_info_;
+
+  ColumnBatch columns_;
+  int64_t decisions_ = 0;
+  int64_t replay_rows_ = 0;
+  double lag_updates_ = 0;
+  bool published_trained_ = false;
+  int64_t published_updates_ = 0;
+};
+
+}  // namespace pompc
+
+#endif  // POMPC_LEARNER_SERVICE_LEARNER_RUN_H_

@@ -1,0 +1,337 @@
+// Whole runs with tiny networks: a real replay, a real server, and an actor that acts at random.
+#include "learner/service/learner_run.h"
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+#include "common/base/bounded_queue.h"
+#include "common/base/check.h"
+#include "common/base/rng.h"
+#include "common/base/thread.h"
+#include "common/config/config.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "learner/client/remote_parameter_subscriber.h"
+#include "learner/client/row.h"
+#include "learner/service/testing.h"
+#include "replay/client/episode_writer.h"
+
+namespace pompc {
+namespace {
+
+using ::pompc::testing::JoinAs;
+using ::pompc::testing::Lines;
+using ::pompc::testing::NewFolder;
+using ::pompc::testing::Report;
+using ::pompc::testing::TestEpisode;
+using ::pompc::testing::TestSizes;
+using ::testing::HasSubstr;
+
+constexpr int64_t kSeed = 60, kTotal = 200;
+constexpr double kTolerance = 10;
+constexpr int kSegmentRows = 5;
+
+v1::RunConfig TinyConfig() {
+  v1::RunConfig config = DefaultRunConfig();
+  config.set_total_decisions(kTotal);
+  v1::ModelConfig& model = *config.mutable_model();
+  model.set_latent_dim(16);
+  model.set_encoder_dim(24);
+  model.set_mlp_dim(24);
+  model.set_num_bins(11);
+  model.set_num_value_heads(2);
+  v1::PlannerConfig& planner = *config.mutable_planner();
+  planner.set_iterations(2);
+  planner.set_num_samples(16);
+  planner.set_num_policy_samples(4);
+  planner.set_num_elites(4);
+  v1::LearningConfig& learning = *config.mutable_learning();
+  learning.set_batch_size(8);
+  learning.set_reanalyze_windows(3);
+  learning.set_seed_decisions(kSeed);
+  learning.set_seed_episodes(1);
+  config.mutable_replay()->set_rate_tolerance_updates(kTolerance);
+  config.mutable_actor()->set_segment_rows(kSegmentRows);
+  config.mutable_learner()->set_log_every(10);
+  config.mutable_learner()->set_publish_every(5);
+  config.mutable_evaluation()->set_episodes(2);
+  return config;
+}
+
+// Puts segments into a replay of this process.
+class DirectWriter final : public ReplayWriter {
+ public:
+  DirectWriter(uint64_t writer_id, Replay* replay) : writer_id_(writer_id), replay_(replay) {}
+
+  absl::Status Append(v1::Segment segment, absl::Time) override {
+    segment.set_writer_id(writer_id_);
+    segment.set_sequence(++sequence_);
+    BoundedQueue<absl::Status> answer(1);
+    replay_->Append(replay_->NewTicket(), std::move(segment),
+                    [&answer](absl::StatusOr<Replay::Appended> appended) {
+                      (void)answer.Push(appended.status());
+                    });
+    const absl::StatusOr<absl::Status> status = answer.Pop();
+    return status.ok() ? *status : status.status();
+  }
+  absl::Status Flush(absl::Time) override { return absl::OkStatus(); }
+
+ private:
+  const uint64_t writer_id_;
+  Replay* const replay_;
+  uint64_t sequence_ = 0;
+};
+
+// One learner process: a run, its replay and its server, led by a thread.
+class Process {
+ public:
+  Process(const v1::RunConfig& config, const std::string& folder, bool resume) {
+    LearnerRunOptions options;
+    options.config = config;
+    options.run_dir = folder;
+    options.resume = resume;
+    auto run = LearnerRun::Create(options, &link_, RealClock(), &metrics_);
+    POMPC_CHECK_OK(run.status());
+    run_ = *std::move(run);
+    service_ = std::make_unique<LearnerService>(&run_->front());
+    server_ = grpc::ServerBuilder().RegisterService(service_.get()).BuildAndStart();
+    channel_ = server_->InProcessChannel(grpc::ChannelArguments());
+    leader_.emplace("learner", [this] { result_ = run_->Run(stop_); });
+  }
+  ~Process() {
+    stop_.Notify();
+    leader_->Join();
+    replay_.Close();
+    if (actor_.has_value()) actor_->Join();
+    run_->front().publisher.Close();
+    server_->Shutdown();
+  }
+
+  // Acts at random in episodes of different lengths until replay closes or `until` says so after a
+  // row, which is told the number of decisions.
+  void StartActor(std::function<bool(int64_t)> until = [](int64_t) { return false; }) {
+    const auto joined = run_->front().roster.Join(JoinAs(v1::ACTOR));
+    POMPC_CHECK_OK(joined.status());
+    actor_.emplace("actor",
+                   [this, until = std::move(until), id = joined->writer_id()] { Act(id, until); });
+  }
+
+  // Blocks until the run has ended.
+  absl::Status End() {
+    leader_->Join();
+    return result_;
+  }
+  void Stop() { stop_.Notify(); }
+
+  RunFront& front() { return run_->front(); }
+  Replay& replay() { return replay_; }
+  MetricsRegistry* metrics() { return &metrics_; }
+  std::shared_ptr<grpc::Channel> channel() { return channel_; }
+
+ private:
+  void Act(uint64_t writer_id, const std::function<bool(int64_t)>& until) {
+    DirectWriter writer(writer_id, &replay_);
+    EpisodeWriterOptions options;
+    options.num_columns = static_cast<int>(kNumRowColumns);
+    options.segment_rows = kSegmentRows;
+    EpisodeWriter episodes(options, &writer);
+    Rng rng(1, RngRole::kTest, 0, writer_id);
+    std::vector<float> observation(4), action(2);
+    const std::vector<float> zeros(2, 0.0f), ones(2, 1.0f);
+    int64_t decisions = 0;
+    absl::Status sent;
+    // The table is there once the first parameters are.
+    RemoteParameterSubscriber subscriber(channel_, 2, RealClock(), &metrics_);
+    if (!subscriber.WaitForNewer(-1, RealClock()->Now() + absl::Seconds(60)).ok()) return;
+    while (true) {
+      const int64_t length = 8 + static_cast<int64_t>(rng.UniformInt(12));
+      for (int64_t t = 0; t <= length; ++t) {
+        rng.FillNormal(absl::MakeSpan(observation));
+        if (t == length) {
+          sent = episodes.EndEpisode(RowBytes(LastRow(observation, zeros)), absl::InfiniteFuture());
+        } else {
+          for (float& a : action) a = static_cast<float>(rng.Uniform(-1, 1));
+          const Row row = {observation, action, action[0], 0, zeros, ones, 0};
+          sent = episodes.AddRow(RowBytes(row), absl::InfiniteFuture());
+          ++decisions;
+        }
+        if (!sent.ok() || until(decisions)) return;
+      }
+    }
+  }
+
+  Event stop_;
+  MetricsRegistry metrics_;
+  Replay replay_{RealClock(), &metrics_};
+  LocalReplayLink link_{&replay_, RealClock()};
+  std::unique_ptr<LearnerRun> run_;
+  std::unique_ptr<LearnerService> service_;
+  std::unique_ptr<grpc::Server> server_;
+  std::shared_ptr<grpc::Channel> channel_;
+  absl::Status result_;
+  std::optional<Thread> leader_, actor_;
+};
+
+absl::Time Soon() { return RealClock()->Now() + absl::Seconds(60); }
+
+// Whether `data`, as published, are the parameters in the checkpoint of `folder`, bit for bit.
+void ExpectEqualsCheckpoint(const std::string& data, const std::string& folder) {
+  const auto checkpoint = LoadRunCheckpoint(RunCheckpointPath(folder));
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const auto spec =
+      ModelSpec::FromConfig(TinyConfig(), TestSizes().observation_dim(), TestSizes().action_dim());
+  const auto parameters = Parameters::Create(spec, ParameterUse::kActing);
+  ASSERT_TRUE(parameters.ok() && (*parameters)->LoadSnapshot(data).ok());
+  for (const NamedParameter& p : (*parameters)->layout().parameters()) {
+    EXPECT_TRUE(at::equal((*parameters)->View(p.name), checkpoint->state.tensors.at(p.name)))
+        << p.name;
+  }
+}
+
+TEST(LearnerRunTest, TrainsAtTheConfiguredRatioPublishesEvaluatesAndEnds) {
+  const std::string folder = NewFolder();
+  Process process(TinyConfig(), folder, /*resume=*/false);
+  RemoteParameterSubscriber subscriber(process.channel(), 1, RealClock(), process.metrics());
+  ASSERT_TRUE(process.front().roster.Join(JoinAs(v1::EVALUATOR)).ok());
+  process.StartActor();
+
+  // The first parameters are untrained; all later ones, after pretraining, are trained.
+  SnapshotPtr newest;
+  int64_t snapshots = 0;
+  while (newest == nullptr || !newest->run_finished()) {
+    const auto next = subscriber.WaitForNewer(newest == nullptr ? -1 : newest->version(), Soon());
+    ASSERT_TRUE(next.ok()) << next.status();
+    newest = *next;
+    ++snapshots;
+    EXPECT_EQ(newest->trained(), newest->version() > 0);
+    if (newest->trained()) {
+      EXPECT_GE(newest->updates(), kSeed);  // As many pretraining updates as seed decisions.
+      const int64_t called_for = kSeed + newest->decisions() - kSeed;
+      EXPECT_NEAR(newest->updates(), called_for, kTolerance + kSegmentRows + 1);
+    }
+  }
+  EXPECT_GT(snapshots, 2);
+  v1::Episode episode = TestEpisode(v1::EVALUATOR, 7, newest->version());
+  ASSERT_TRUE(process.front()
+                  .episodes.Report(Report(1, 1, {episode, episode}), process.front().progress.Now())
+                  .ok());
+  const absl::Status end = process.End();
+  EXPECT_TRUE(end.ok()) << end;
+
+  v1::RunStatus status;
+  process.front().progress.FillStatus(&status);
+  EXPECT_EQ(status.phase(), "finished");
+  EXPECT_EQ(status.updates(), kTotal);  // kSeed of pretraining, then one for each later decision.
+  EXPECT_GE(status.decisions(), kTotal);
+  EXPECT_LE(status.decisions(), kTotal + kTolerance + kSegmentRows);
+  EXPECT_EQ(process.replay().Info().sampled_batches(), kTotal);
+  EXPECT_GT(process.replay().Info().updated_rows(), 0);  // Reanalyzed.
+  EXPECT_EQ(Lines(folder + "/losses.csv").size(), 1u + kTotal / 10);
+  EXPECT_EQ(Lines(folder + "/evaluations.csv").size(), 2u);
+  ExpectEqualsCheckpoint(newest->data(), folder);
+}
+
+TEST(LearnerRunTest, ResumesWithTheParametersItSavedAndRunsOnToTheEnd) {
+  const std::string folder = NewFolder();
+  int64_t version = 0;
+  {
+    Process process(TinyConfig(), folder, /*resume=*/false);
+    process.StartActor([&process](int64_t decisions) {
+      if (decisions == 120) process.Stop();
+      return decisions == 120;
+    });
+    ASSERT_TRUE(process.End().ok());
+    version = process.front().publisher.version();
+  }
+  const auto checkpoint = LoadRunCheckpoint(RunCheckpointPath(folder));
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  EXPECT_EQ(checkpoint->books.parameter_version(), version);
+  const int64_t updates = checkpoint->state.tensors.at("updates").item<int64_t>();
+  ASSERT_GT(updates, kSeed);
+  ASSERT_LT(updates, kTotal);
+
+  Process process(TinyConfig(), folder, /*resume=*/true);
+  EXPECT_EQ(process.front().identity.run_id(), checkpoint->books.run_id());
+  RemoteParameterSubscriber subscriber(process.channel(), 1, RealClock(), process.metrics());
+  const auto first = subscriber.WaitForNewer(-1, Soon());
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ((*first)->version(), version + 1);
+  EXPECT_EQ((*first)->updates(), updates);
+  EXPECT_TRUE((*first)->trained());
+  ExpectEqualsCheckpoint((*first)->data(), folder);
+
+  process.StartActor();
+  const absl::Status end = process.End();
+  EXPECT_TRUE(end.ok()) << end;
+  const auto finished = LoadRunCheckpoint(RunCheckpointPath(folder));
+  ASSERT_TRUE(finished.ok());
+  EXPECT_GE(finished->books.decisions(), kTotal);
+  // The new table took kSeed decisions before updates went on.
+  const int64_t expected =
+      updates + std::max<int64_t>(0, kTotal - checkpoint->books.decisions() - kSeed);
+  EXPECT_EQ(finished->state.tensors.at("updates").item<int64_t>(), expected);
+
+  int64_t last = 0;
+  const auto lines = Lines(folder + "/losses.csv");
+  for (size_t i = 1; i < lines.size(); ++i) {
+    int64_t row = 0;
+    const std::vector<std::string> cells = absl::StrSplit(lines[i], ',');
+    ASSERT_TRUE(absl::SimpleAtoi(cells[0], &row));
+    EXPECT_EQ(row, last + 10);
+    last = row;
+  }
+}
+
+TEST(LearnerRunTest, AFolderWithARunIsOnlyResumedOnRequestAndOnlyWithItsConfig) {
+  const std::string folder = NewFolder();
+  RunCheckpoint checkpoint;
+  checkpoint.config = TinyConfig();
+  *checkpoint.books.mutable_sizes() = TestSizes();
+  checkpoint.state.tensors["updates"] = at::zeros({}, at::kLong);
+  MetricsRegistry metrics;
+  Replay replay(RealClock(), &metrics);
+  LocalReplayLink link(&replay, RealClock());
+  LearnerRunOptions options;
+  options.config = TinyConfig();
+  options.run_dir = folder;
+  options.resume = true;
+  EXPECT_TRUE(absl::IsNotFound(LearnerRun::Create(options, &link, RealClock(), &metrics).status()));
+  ASSERT_TRUE(SaveRunCheckpoint(checkpoint, RunCheckpointPath(folder)).ok());
+  options.resume = false;
+  EXPECT_TRUE(
+      absl::IsAlreadyExists(LearnerRun::Create(options, &link, RealClock(), &metrics).status()));
+  options.resume = true;
+  options.config.set_seed(99);
+  const absl::Status refused = LearnerRun::Create(options, &link, RealClock(), &metrics).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("seed: 99"));
+}
+
+TEST(LearnerRunTest, ADeviceThatIsMissingIsNamed) {
+  MetricsRegistry metrics;
+  Replay replay(RealClock(), &metrics);
+  LocalReplayLink link(&replay, RealClock());
+  LearnerRunOptions options;
+  options.config = TinyConfig();
+  options.config.mutable_learner()->set_device("nonsense");
+  options.run_dir = NewFolder();
+  const absl::Status refused = LearnerRun::Create(options, &link, RealClock(), &metrics).status();
+  EXPECT_TRUE(absl::IsInvalidArgument(refused));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("learner.device: cannot use \"nonsense\""));
+}
+
+TEST(LearnerRunTest, StopsBeforeAnybodyHasJoined) {
+  Process process(TinyConfig(), NewFolder(), /*resume=*/false);
+  process.Stop();
+  EXPECT_TRUE(process.End().ok());
+}
+
+}  // namespace
+}  // namespace pompc

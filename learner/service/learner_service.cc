@@ -1,0 +1,55 @@
+#include "learner/service/learner_service.h"
+
+#include <utility>
+
+#include "absl/status/status.h"
+#include "common/rpc/status.h"
+
+namespace pompc {
+namespace {
+
+grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
+  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
+  reactor->Finish(ToGrpc(status));
+  return reactor;
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* LearnerService::GetConfig(grpc::CallbackServerContext* context,
+                                                    const v1::GetConfigRequest* /*request*/,
+                                                    v1::GetConfigResponse* response) {
+  *response = front_->identity;
+  return Answer(context, absl::OkStatus());
+}
+
+grpc::ServerUnaryReactor* LearnerService::Join(grpc::CallbackServerContext* context,
+                                               const v1::JoinRequest* request,
+                                               v1::JoinResponse* response) {
+  absl::StatusOr<v1::JoinResponse> joined = front_->roster.Join(*request);
+  if (joined.ok()) *response = *std::move(joined);
+  return Answer(context, joined.status());
+}
+
+grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* LearnerService::Subscribe(
+    grpc::CallbackServerContext* /*context*/) {
+  return front_->publisher.Subscribe();
+}
+
+grpc::ServerUnaryReactor* LearnerService::ReportEpisodes(grpc::CallbackServerContext* context,
+                                                         const v1::ReportEpisodesRequest* request,
+                                                         v1::ReportEpisodesResponse* response) {
+  const RunMoment now = front_->progress.Now();
+  response->set_learner_updates(now.updates);
+  return Answer(context, front_->episodes.Report(*request, now));
+}
+
+grpc::ServerUnaryReactor* LearnerService::GetStatus(grpc::CallbackServerContext* context,
+                                                    const v1::GetStatusRequest* /*request*/,
+                                                    v1::RunStatus* response) {
+  front_->progress.FillStatus(response);
+  front_->episodes.FillStatus(response);
+  return Answer(context, absl::OkStatus());
+}
+
+}  // namespace pompc

@@ -1,0 +1,196 @@
+#include "learner/service/publisher.h"
+
+#include <utility>
+
+#include "common/base/check.h"
+#include "common/base/crc32c.h"
+#include "grpcpp/impl/codegen/proto_utils.h"
+
+namespace pompc {
+
+// One call of Subscribe. It always has exactly one owner of its next step: gRPC while a read or
+// write is under way, the publisher's mutex while it is idle. Only who takes it out of kIdle may
+// start an operation, and does so after unlocking, since gRPC may run callbacks within the start.
+class Publisher::Subscription final : public Publisher::Reactor {
+ public:
+  enum class State { kReading, kIdle, kWriting, kFinished };
+
+  explicit Subscription(Publisher* publisher) : publisher_(publisher) {}
+
+  void Start() { StartRead(&request_); }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return End(grpc::Status::OK);
+    v1::SubscribeRequest request;
+    if (!grpc::SerializationTraits<v1::SubscribeRequest>::Deserialize(&request_, &request).ok()) {
+      return End({grpc::StatusCode::INVALID_ARGUMENT, "not a SubscribeRequest"});
+    }
+    bool write = false;
+    bool closed = false;
+    {
+      absl::MutexLock lock(&publisher_->mu_);
+      held_version_ = request.held_version();
+      state_ = State::kIdle;
+      closed = cancelled_ || publisher_->closed_;
+      if (closed) {
+        state_ = State::kFinished;
+      } else {
+        write = TakeNewest();
+      }
+    }
+    if (closed) Finish({grpc::StatusCode::UNAVAILABLE, "the learner is leaving"});
+    if (write) StartWrite(sending_.get());
+  }
+
+  void OnWriteDone(bool ok) override {
+    if (!ok) return End(grpc::Status::OK);
+    publisher_->sent_bytes_->Increment(static_cast<double>(sending_->Length()));
+    {
+      absl::MutexLock lock(&publisher_->mu_);
+      sending_.reset();
+      state_ = State::kReading;
+    }
+    StartRead(&request_);
+  }
+
+  void OnCancel() override {
+    {
+      absl::MutexLock lock(&publisher_->mu_);
+      cancelled_ = true;
+      if (state_ != State::kIdle) return;  // The operation under way fails and ends it.
+      state_ = State::kFinished;
+    }
+    Finish(grpc::Status::CANCELLED);
+  }
+
+  void OnDone() override {
+    publisher_->Remove(this);
+    delete this;
+  }
+
+  // If idle and not holding the newest version, becomes kWriting with it in sending_: the caller
+  // then starts the write.
+  bool TakeNewest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(publisher_->mu_) {
+    if (state_ != State::kIdle || publisher_->newest_ == nullptr ||
+        held_version_ == publisher_->version_) {
+      return false;
+    }
+    state_ = State::kWriting;
+    sending_ = publisher_->newest_;
+    return true;
+  }
+  void Write() { StartWrite(sending_.get()); }
+
+  // If idle, becomes kFinished: the caller then finishes.
+  bool TakeForEnd() ABSL_EXCLUSIVE_LOCKS_REQUIRED(publisher_->mu_) {
+    if (state_ != State::kIdle) return false;
+    state_ = State::kFinished;
+    return true;
+  }
+
+  bool HoldsNewest() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(publisher_->mu_) {
+    return state_ == State::kFinished || held_version_ == publisher_->version_;
+  }
+
+ private:
+  // Of the operation that just ended.
+  void End(grpc::Status status) {
+    {
+      absl::MutexLock lock(&publisher_->mu_);
+      state_ = State::kFinished;
+    }
+    Finish(std::move(status));
+  }
+
+  Publisher* const publisher_;
+  grpc::ByteBuffer request_;
+  std::shared_ptr<const grpc::ByteBuffer> sending_;  // Written by whoever owns the next step.
+  State state_ ABSL_GUARDED_BY(publisher_->mu_) = State::kReading;
+  bool cancelled_ ABSL_GUARDED_BY(publisher_->mu_) = false;
+  int64_t held_version_ ABSL_GUARDED_BY(publisher_->mu_) = -1;
+};
+
+Publisher::Publisher(int64_t first_version, Clock* clock, MetricsRegistry* metrics)
+    : clock_(clock),
+      sent_bytes_(metrics->GetCounter("pompc_learner_sent_bytes_total")),
+      num_subscribers_(metrics->GetGauge("pompc_learner_subscribers")),
+      version_gauge_(metrics->GetGauge("pompc_learner_params_version")),
+      version_(first_version - 1) {}
+
+Publisher::~Publisher() {
+  absl::MutexLock lock(&mu_);
+  POMPC_CHECK(subscriptions_.empty()) << "the server still serves subscribers";
+}
+
+int64_t Publisher::Publish(v1::ParameterSnapshot snapshot) {
+  const int64_t version = this->version() + 1;
+  snapshot.set_version(version);
+  snapshot.set_crc32c(Crc32c(snapshot.data()));
+  auto buffer = std::make_shared<grpc::ByteBuffer>();
+  bool own_buffer;
+  const grpc::Status serialised = grpc::SerializationTraits<v1::ParameterSnapshot>::Serialize(
+      snapshot, buffer.get(), &own_buffer);
+  POMPC_CHECK(serialised.ok()) << serialised.error_message();
+
+  std::vector<Subscription*> ready;
+  {
+    absl::MutexLock lock(&mu_);
+    version_ = version;
+    newest_ = std::move(buffer);
+    for (Subscription* subscription : subscriptions_) {
+      if (subscription->TakeNewest()) ready.push_back(subscription);
+    }
+  }
+  for (Subscription* subscription : ready) subscription->Write();
+  version_gauge_->Set(static_cast<double>(version));
+  return version;
+}
+
+int64_t Publisher::version() const {
+  absl::MutexLock lock(&mu_);
+  return version_;
+}
+
+Publisher::Reactor* Publisher::Subscribe() {
+  auto* subscription = new Subscription(this);
+  {
+    absl::MutexLock lock(&mu_);
+    subscriptions_.insert(subscription);
+    num_subscribers_->Set(static_cast<double>(subscriptions_.size()));
+  }
+  subscription->Start();
+  return subscription;
+}
+
+bool Publisher::AwaitDelivered(absl::Time deadline) {
+  absl::MutexLock lock(&mu_);
+  const auto delivered = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    for (const Subscription* subscription : subscriptions_) {
+      if (!subscription->HoldsNewest()) return false;
+    }
+    return true;
+  };
+  return clock_->AwaitUntil(&mu_, absl::Condition(&delivered), deadline);
+}
+
+void Publisher::Close() {
+  std::vector<Subscription*> idle;
+  {
+    absl::MutexLock lock(&mu_);
+    closed_ = true;
+    for (Subscription* subscription : subscriptions_) {
+      if (subscription->TakeForEnd()) idle.push_back(subscription);
+    }
+  }
+  for (Subscription* subscription : idle) {
+    subscription->Finish({grpc::StatusCode::UNAVAILABLE, "the learner is leaving"});
+  }
+}
+
+void Publisher::Remove(Subscription* subscription) {
+  absl::MutexLock lock(&mu_);
+  subscriptions_.erase(subscription);
+  num_subscribers_->Set(static_cast<double>(subscriptions_.size()));
+}
+
+}  // namespace pompc

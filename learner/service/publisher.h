@@ -1,0 +1,75 @@
+// Publisher: the newest parameters of a run, streamed to any number of subscribers.
+//
+// A subscriber asks for one snapshot at a time and gets the newest one as soon as its version is
+// not the one it holds. A slow subscriber thus skips versions: nothing is queued. A version is
+// serialised once; the buffer is shared by all subscribers.
+//
+// After a restart from a checkpoint the learner may reach versions again that a subscriber holds
+// from before; hence "not the one it holds" rather than "greater".
+//
+// Thread-safety: thread-safe. No thread of its own: streams run on gRPC's callbacks.
+#ifndef POMPC_LEARNER_SERVICE_PUBLISHER_H_
+#define POMPC_LEARNER_SERVICE_PUBLISHER_H_
+
+#include <cstdint>
+#include <memory>
+#include <unordered_set>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/base/clock.h"
+#include "common/metrics/metrics.h"
+#include "grpcpp/support/byte_buffer.h"
+#include "grpcpp/support/server_callback.h"
+#include "proto/pompc/v1/learner.pb.h"
+
+namespace pompc {
+
+class Publisher {
+ public:
+  using Reactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
+
+  // The first version published is `first_version`. `clock` and `metrics` must outlive this.
+  Publisher(int64_t first_version, Clock* clock, MetricsRegistry* metrics);
+  // Every stream must have ended: shut the server down first.
+  ~Publisher();
+
+  // Makes `snapshot` the newest; fills in its version and checksum. Returns the version. From one
+  // thread at a time.
+  int64_t Publish(v1::ParameterSnapshot snapshot);
+
+  // The newest version; first_version - 1 before the first.
+  int64_t version() const;
+
+  // Serves one Subscribe call; the reactor deletes itself when the call is over.
+  Reactor* Subscribe();
+
+  // Blocks until every subscriber that is connected holds the newest version, or `deadline`;
+  // returns whether they do.
+  bool AwaitDelivered(absl::Time deadline);
+
+  // Ends all streams, and new ones at once, with UNAVAILABLE. May be repeated.
+  void Close();
+
+ private:
+  class Subscription;
+
+  void Remove(Subscription* subscription);
+
+  Clock* const clock_;
+  Counter* const sent_bytes_;
+  Gauge* const num_subscribers_;
+  Gauge* const version_gauge_;
+
+  mutable absl::Mutex mu_;
+  int64_t version_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<const grpc::ByteBuffer> newest_ ABSL_GUARDED_BY(mu_);  // Null before the first.
+  bool closed_ ABSL_GUARDED_BY(mu_) = false;
+  std::unordered_set<Subscription*> subscriptions_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace pompc
+
+#endif  // POMPC_LEARNER_SERVICE_PUBLISHER_H_

@@ -1,0 +1,55 @@
+// Roster: who has entered the run, and the sizes of the task that the first of them told.
+//
+// Thread-safety: thread-safe.
+#ifndef POMPC_LEARNER_SERVICE_ROSTER_H_
+#define POMPC_LEARNER_SERVICE_ROSTER_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "common/base/clock.h"
+#include "proto/pompc/v1/config.pb.h"
+#include "proto/pompc/v1/learner.pb.h"
+
+namespace pompc {
+
+class Roster {
+ public:
+  // sizes: of the checkpoint that the run resumes from. replay_addresses: where rows go, part of
+  // every answer; empty: to the learner. Writer ids count on from the clock's time
+  // in microseconds, so that a learner that starts again never gives one a second time.
+  Roster(const v1::RunConfig& config, std::optional<v1::TaskSizes> sizes,
+         std::vector<std::string> replay_addresses, Clock* clock);
+
+  // INVALID_ARGUMENT: role, index or a size out of range. FAILED_PRECONDITION: the sizes differ
+  // from those of the run, or do not go with its config.
+  absl::StatusOr<v1::JoinResponse> Join(const v1::JoinRequest& request);
+
+  // Blocks until somebody has joined (or sizes came from a checkpoint) or `deadline`; nothing then.
+  std::optional<v1::TaskSizes> AwaitSizes(absl::Time deadline) const;
+
+  bool evaluator_joined() const;
+
+ private:
+  absl::Status CheckSizes(const v1::TaskSizes& sizes) const;
+
+  const v1::RunConfig config_;
+  const std::vector<std::string> replay_addresses_;
+  Clock* const clock_;
+  mutable absl::Mutex mu_;
+  std::optional<v1::TaskSizes> sizes_ ABSL_GUARDED_BY(mu_);
+  uint64_t next_writer_id_ ABSL_GUARDED_BY(mu_);
+  std::map<v1::Role, int64_t> next_index_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace pompc
+
+#endif  // POMPC_LEARNER_SERVICE_ROSTER_H_

@@ -1,0 +1,82 @@
+#include "learner/service/roster.h"
+
+#include <optional>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "learner/service/testing.h"
+
+namespace pompc {
+namespace {
+
+using ::pompc::testing::JoinAs;
+using ::pompc::testing::TestSizes;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class RosterTest : public ::testing::Test {
+ protected:
+  FakeClock clock_;
+  Roster roster_{v1::RunConfig(), std::nullopt, {"replay:1"}, &clock_};
+};
+
+TEST_F(RosterTest, TheFirstToJoinTellsTheSizes) {
+  EXPECT_EQ(roster_.AwaitSizes(clock_.Now()), std::nullopt);
+  ASSERT_TRUE(roster_.Join(JoinAs(v1::ACTOR)).ok());
+  const auto sizes = roster_.AwaitSizes(clock_.Now());
+  ASSERT_TRUE(sizes.has_value());
+  EXPECT_EQ(sizes->observation_dim(), 4);
+}
+
+TEST_F(RosterTest, OtherSizesAreRefusedAndBothAreNamed) {
+  ASSERT_TRUE(roster_.Join(JoinAs(v1::ACTOR)).ok());
+  v1::JoinRequest request = JoinAs(v1::ACTOR);
+  request.mutable_sizes()->set_action_dim(6);
+  const absl::Status refused = roster_.Join(request).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused));
+  EXPECT_THAT(refused.message(), HasSubstr("action_dim: 2"));
+  EXPECT_THAT(refused.message(), HasSubstr("action_dim: 6"));
+}
+
+TEST_F(RosterTest, IndicesCountByRoleAndWriterIdsNeverRepeat) {
+  const auto first = roster_.Join(JoinAs(v1::ACTOR));
+  v1::JoinRequest own = JoinAs(v1::ACTOR);
+  own.set_index(5);
+  const auto chosen = roster_.Join(own);
+  const auto third = roster_.Join(JoinAs(v1::ACTOR));
+  EXPECT_FALSE(roster_.evaluator_joined());
+  const auto evaluator = roster_.Join(JoinAs(v1::EVALUATOR));
+  EXPECT_TRUE(roster_.evaluator_joined());
+  EXPECT_EQ(first->index(), 0);
+  EXPECT_EQ(chosen->index(), 5);
+  EXPECT_EQ(third->index(), 6);
+  EXPECT_EQ(evaluator->index(), 0);
+  EXPECT_THAT(first->replay_addresses(), ElementsAre("replay:1"));
+  EXPECT_LT(first->writer_id(), chosen->writer_id());
+  EXPECT_LT(chosen->writer_id(), third->writer_id());
+
+  clock_.Advance(absl::Seconds(1));  // The learner starts again.
+  Roster restarted(v1::RunConfig(), TestSizes(), {}, &clock_);
+  EXPECT_GT(restarted.Join(own)->writer_id(), evaluator->writer_id());
+}
+
+TEST_F(RosterTest, NamesTheFieldThatIsOutOfRange) {
+  const auto refusal = [this](auto change) {
+    v1::JoinRequest request = JoinAs(v1::ACTOR);
+    change(request);
+    return roster_.Join(request).status().ToString();
+  };
+  EXPECT_THAT(refusal([](auto& r) { r.clear_role(); }), HasSubstr("INVALID_ARGUMENT: role"));
+  EXPECT_THAT(refusal([](auto& r) { r.set_index(-1); }), HasSubstr("INVALID_ARGUMENT: index"));
+  EXPECT_THAT(refusal([](auto& r) { r.clear_sizes(); }), HasSubstr("sizes.observation_dim: 0"));
+  EXPECT_THAT(refusal([](auto& r) { r.mutable_sizes()->set_action_dim(1'000'000'000); }),
+              HasSubstr("sizes.action_dim"));
+  EXPECT_THAT(refusal([](auto& r) { r.mutable_sizes()->set_episode_decisions(2); }),
+              HasSubstr("shorter than learning.window"));
+  EXPECT_THAT(refusal([](auto& r) { r.mutable_sizes()->set_can_terminate(true); }),
+              HasSubstr("model.predict_termination"));
+  EXPECT_EQ(roster_.AwaitSizes(clock_.Now()), std::nullopt);
+}
+
+}  // namespace
+}  // namespace pompc

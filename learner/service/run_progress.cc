@@ -1,0 +1,55 @@
+#include "learner/service/run_progress.h"
+
+#include <utility>
+
+namespace pompc {
+namespace {
+
+constexpr absl::Duration kMarkEvery = absl::Seconds(1);
+constexpr absl::Duration kRateOver = absl::Seconds(5);
+
+}  // namespace
+
+void RunProgress::Set(const Counts& counts) {
+  const absl::Time now = clock_->Now();
+  absl::MutexLock lock(&mu_);
+  counts_ = counts;
+  if (marks_.empty() || now - marks_.back().time >= kMarkEvery) {
+    marks_.push_back({now, counts.decisions, counts.updates});
+    while (now - marks_.front().time > kRateOver) marks_.pop_front();
+  }
+}
+
+void RunProgress::SetLosses(std::map<std::string, double> losses) {
+  absl::MutexLock lock(&mu_);
+  losses_ = std::move(losses);
+}
+
+RunMoment RunProgress::Now() const {
+  absl::MutexLock lock(&mu_);
+  return {counts_.decisions, counts_.updates, Seconds()};
+}
+
+void RunProgress::FillStatus(v1::RunStatus* status) const {
+  const absl::Time now = clock_->Now();
+  absl::MutexLock lock(&mu_);
+  status->set_phase(counts_.phase);
+  status->set_decisions(counts_.decisions);
+  status->set_total_decisions(total_decisions_);
+  status->set_env_steps(counts_.decisions * action_repeat_);
+  status->set_updates(counts_.updates);
+  status->set_parameter_version(counts_.parameter_version);
+  status->set_replay_rows(counts_.replay_rows);
+  status->set_parameter_lag_updates(counts_.lag_updates);
+  status->set_updates_per_decision(counts_.updates_per_decision);
+  status->set_seconds(Seconds());
+  status->mutable_losses()->insert(losses_.begin(), losses_.end());
+  if (marks_.empty() || now - marks_.front().time < kMarkEvery) return;
+  const double elapsed = absl::ToDoubleSeconds(now - marks_.front().time);
+  status->set_updates_per_second((counts_.updates - marks_.front().updates) / elapsed);
+  status->set_decisions_per_second((counts_.decisions - marks_.front().decisions) / elapsed);
+  // Each decision of a trained actor is one plan.
+  if (counts_.planning) status->set_plans_per_second(status->decisions_per_second());
+}
+
+}  // namespace pompc

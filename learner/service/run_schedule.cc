@@ -1,0 +1,69 @@
+#include "learner/service/run_schedule.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "learner/client/row.h"
+
+namespace pompc {
+
+RunSchedule RunSchedule::ForNewTable(const v1::RunConfig& config, const v1::TaskSizes& sizes,
+                                     int64_t decisions, int64_t updates) {
+  const v1::LearningConfig& learning = config.learning();
+  v1::RateLimits limits;
+  limits.set_seed_decisions(
+      std::max(learning.seed_decisions(), learning.seed_episodes() * sizes.episode_decisions()));
+  const int64_t pretrain_updates =
+      learning.has_pretrain_updates() ? learning.pretrain_updates() : limits.seed_decisions();
+  limits.set_pretrain_updates(std::max<int64_t>(0, pretrain_updates - updates));
+  limits.set_updates_per_decision(learning.updates_per_decision());
+  // A tolerance of 1 is lock-step: ahead 0, behind 1.
+  limits.set_max_updates_ahead(config.replay().rate_tolerance_updates() - 1);
+  limits.set_max_updates_behind(config.replay().rate_tolerance_updates());
+  return RunSchedule(limits, config.total_decisions(), decisions, updates);
+}
+
+RunSchedule RunSchedule::ForOldTable(const v1::RunConfig& config, const v1::RateLimits& limits,
+                                     int64_t decisions_offset, int64_t updates_offset) {
+  return RunSchedule(limits, config.total_decisions(), decisions_offset, updates_offset);
+}
+
+bool RunSchedule::Seeded(int64_t decisions) const {
+  return decisions - decisions_offset_ >= limits_.seed_decisions();
+}
+
+bool RunSchedule::Pretraining(int64_t updates) const {
+  return updates - updates_offset_ < limits_.pretrain_updates();
+}
+
+int64_t RunSchedule::final_updates() const {
+  const int64_t after_seed = total_decisions_ - decisions_offset_ - limits_.seed_decisions();
+  if (after_seed < 0) return updates_offset_;
+  return updates_offset_ + limits_.pretrain_updates() +
+         static_cast<int64_t>(std::floor(limits_.updates_per_decision() * after_seed));
+}
+
+double RunSchedule::UpdatesPerDecision(int64_t decisions, int64_t updates) const {
+  const int64_t after_seed = decisions - decisions_offset_ - limits_.seed_decisions();
+  const int64_t after_pretraining = updates - updates_offset_ - limits_.pretrain_updates();
+  if (after_seed <= 0 || after_pretraining <= 0) return 0;
+  return static_cast<double>(after_pretraining) / static_cast<double>(after_seed);
+}
+
+v1::TableConfig MakeTableConfig(const v1::RunConfig& config, const v1::TaskSizes& sizes,
+                                const std::string& run_id, const v1::RateLimits& limits) {
+  v1::TableConfig table;
+  *table.mutable_schema() = RowSchema(sizes);
+  table.set_capacity_rows(config.replay().capacity_rows());
+  table.set_capacity_bytes(config.replay().capacity_bytes());
+  table.set_window_rows(config.learning().window() + 1);
+  *table.mutable_limits() = limits;
+  table.set_run_id(run_id);
+  table.set_seed(config.seed());
+  // One segment of each environment: further ahead of the rate limiter an actor need not run.
+  table.set_writer_credits(int64_t{config.actor().segment_rows()} *
+                           config.actor().environments_per_actor());
+  return table;
+}
+
+}  // namespace pompc

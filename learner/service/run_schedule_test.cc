@@ -1,0 +1,86 @@
+#include "learner/service/run_schedule.h"
+
+#include "gtest/gtest.h"
+#include "learner/client/row.h"
+
+namespace pompc {
+namespace {
+
+v1::TaskSizes Sizes() {
+  v1::TaskSizes sizes;
+  sizes.set_observation_dim(3);
+  sizes.set_action_dim(1);
+  sizes.set_episode_decisions(500);
+  return sizes;
+}
+
+v1::RunConfig Config(int64_t total_decisions, double updates_per_decision) {
+  v1::RunConfig config;
+  config.set_total_decisions(total_decisions);
+  config.mutable_learning()->set_updates_per_decision(updates_per_decision);
+  return config;
+}
+
+TEST(RunScheduleTest, SeedPhaseIsTheLongerOfDecisionsAndEpisodesAndPretrainingAsLong) {
+  const auto schedule = RunSchedule::ForNewTable(Config(10000, 0.5), Sizes(), 0, 0);
+  EXPECT_EQ(schedule.limits().seed_decisions(), 2500);  // 5 episodes of 500.
+  EXPECT_EQ(schedule.limits().pretrain_updates(), 2500);
+  EXPECT_FALSE(schedule.Seeded(2499));
+  EXPECT_TRUE(schedule.Seeded(2500));
+  EXPECT_TRUE(schedule.Pretraining(2499));
+  EXPECT_FALSE(schedule.Pretraining(2500));
+  EXPECT_EQ(schedule.final_updates(), 2500 + 3750);
+  EXPECT_FALSE(schedule.Complete(10000, 6249));
+  EXPECT_FALSE(schedule.Complete(9999, 6250));
+  EXPECT_TRUE(schedule.Complete(10000, 6250));
+}
+
+TEST(RunScheduleTest, UtdCountsFromTheEndOfTheSeedPhase) {
+  const auto schedule = RunSchedule::ForNewTable(Config(10000, 1), Sizes(), 0, 0);
+  EXPECT_EQ(schedule.UpdatesPerDecision(2500, 2500), 0);
+  EXPECT_EQ(schedule.UpdatesPerDecision(4500, 3500), 0.5);
+}
+
+TEST(RunScheduleTest, ANewTableOfAResumedRunIsSeededAgainWithoutPretraining) {
+  const auto schedule = RunSchedule::ForNewTable(Config(10000, 1), Sizes(), 6000, 6000);
+  EXPECT_EQ(schedule.limits().seed_decisions(), 2500);
+  EXPECT_EQ(schedule.limits().pretrain_updates(), 0);
+  EXPECT_FALSE(schedule.Pretraining(6000));
+  EXPECT_FALSE(schedule.Seeded(8000));
+  EXPECT_EQ(schedule.final_updates(), 6000 + 1500);
+  // Nothing is left to collect after another seed phase.
+  EXPECT_EQ(RunSchedule::ForNewTable(Config(7000, 1), Sizes(), 6000, 6000).final_updates(), 6000);
+}
+
+TEST(RunScheduleTest, ARunThatStoppedInPretrainingMakesTheRestOfIt) {
+  const auto schedule = RunSchedule::ForNewTable(Config(10000, 1), Sizes(), 2500, 1000);
+  EXPECT_EQ(schedule.limits().pretrain_updates(), 1500);
+  EXPECT_TRUE(schedule.Pretraining(2499));
+  EXPECT_FALSE(schedule.Pretraining(2500));
+}
+
+TEST(RunScheduleTest, ARunWithoutRoomForItsSeedPhaseMakesNoUpdates) {
+  const auto schedule = RunSchedule::ForNewTable(Config(100, 1), Sizes(), 0, 0);
+  EXPECT_EQ(schedule.final_updates(), 0);
+  EXPECT_TRUE(schedule.Complete(100, 0));
+}
+
+TEST(RunScheduleTest, TheSmallestToleranceIsLockStep) {
+  v1::RunConfig config = Config(10000, 1);
+  config.mutable_replay()->set_rate_tolerance_updates(1);
+  const auto schedule = RunSchedule::ForNewTable(config, Sizes(), 0, 0);
+  EXPECT_EQ(schedule.limits().max_updates_ahead(), 0);
+  EXPECT_EQ(schedule.limits().max_updates_behind(), 1);
+}
+
+TEST(RunScheduleTest, TheTableHasTheColumnsOfARowAndTheWindowOfTheConfig) {
+  const v1::RunConfig config = Config(10000, 1);
+  const auto schedule = RunSchedule::ForNewTable(config, Sizes(), 0, 0);
+  const v1::TableConfig table = MakeTableConfig(config, Sizes(), "run", schedule.limits());
+  EXPECT_EQ(table.schema().columns_size(), static_cast<int>(kNumRowColumns));
+  EXPECT_EQ(table.window_rows(), config.learning().window() + 1);
+  EXPECT_EQ(table.writer_credits(), config.actor().segment_rows());
+}
+
+}  // namespace
+}  // namespace pompc
