@@ -5,7 +5,7 @@ build := build/$(PRESET)
 
 .PHONY: run test build setup lint format
 run: build
-	$(build)/cli/pompc train --preset quickstart $(ARGS)
+	$(build)/bin/pompc train --preset quickstart $(ARGS)
 
 test: build
 	ctest --preset $(PRESET) -j $(JOBS) --no-tests=error

@@ -48,6 +48,8 @@ function(pompc_binary name)
   endif()
   add_executable(${name} ${arg_SOURCES})
   pompc_setup_target(${name} DEPS ${arg_DEPS} ${torch})
+  # All in one folder, as in the installed tree: programs start each other as neighbours.
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY "${CMAKE_BINARY_DIR}/bin")
   set_property(GLOBAL APPEND PROPERTY POMPC_BINARIES ${name})
 endfunction()
 

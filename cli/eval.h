@@ -1,0 +1,22 @@
+// `pompc eval`: how well a checkpoint plays.
+#ifndef POMPC_CLI_EVAL_H_
+#define POMPC_CLI_EVAL_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace pompc {
+
+struct EvalOptions {
+  std::string checkpoint;  // Path of a run's checkpoint.safetensors.
+  int episodes = 0;        // 0: as many as the run's evaluations.
+};
+
+// Plays the episodes, one printed line each as they end together, and their mean. The start states
+// are those of the run's own evaluations. Errors: the file's, or DATA_LOSS for a damaged one.
+absl::Status Evaluate(const EvalOptions& options);
+
+}  // namespace pompc
+
+#endif  // POMPC_CLI_EVAL_H_

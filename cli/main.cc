@@ -1,0 +1,142 @@
+// pompc: the front door.
+#include <cstdio>
+#include <iostream>
+#include <string>
+#include <vector>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "cli/eval.h"
+#include "cli/inspect.h"
+#include "cli/train.h"
+#include "common/base/log.h"
+#include "common/base/status_macros.h"
+#include "common/config/config.h"
+
+namespace pompc {
+namespace {
+
+// What train and config have in common: which config.
+struct ConfigFlags {
+  std::string preset = "pompc";
+  std::string file;
+  std::vector<std::string> sets;
+
+  void AddTo(CLI::App* app) {
+    app->add_option("-p,--preset", preset,
+                    absl::StrCat("One of: ", absl::StrJoin(PresetNames(), ", ")))
+        ->capture_default_str();
+    app->add_option("-c,--config", file, "Your own textproto, laid over the preset");
+    app->add_option("-s,--set", sets,
+                    "PATH=VALUE laid over both, e.g. environment.task=walker-run; may be repeated")
+        ->allow_extra_args(false)
+        ->take_all();
+  }
+  absl::StatusOr<v1::RunConfig> Load() const { return LoadRunConfig(preset, file, sets); }
+};
+
+struct TrainFlags {
+  ConfigFlags config;
+  std::string task;
+  uint64_t seed = 0;
+  std::string run_dir;
+  std::string resume;
+};
+
+absl::StatusOr<TrainOptions> MakeTrainOptions(const CLI::App& app, const TrainFlags& flags) {
+  ConfigFlags config = flags.config;
+  if (!flags.task.empty()) config.sets.push_back(absl::StrCat("environment.task=", flags.task));
+  if (app.count("--seed") > 0) config.sets.push_back(absl::StrCat("seed=", flags.seed));
+  TrainOptions options;
+  if (flags.resume.empty()) {
+    POMPC_ASSIGN_OR_RETURN(options.config, config.Load());
+    options.run_dir = flags.run_dir.empty() ? DefaultRunDir(options.config) : flags.run_dir;
+    return options;
+  }
+  if (app.count("--preset") + app.count("--config") + app.count("--run-dir") > 0) {
+    return absl::InvalidArgumentError(
+        "--resume takes the config of the run: only --set may change it");
+  }
+  options.resume = true;
+  options.run_dir = flags.resume;
+  config.file = flags.resume + "/config.textproto";
+  POMPC_ASSIGN_OR_RETURN(options.config, config.Load());
+  return options;
+}
+
+// Errors go to stderr, one line each, and become the exit code.
+int Finish(const absl::Status& status) {
+  if (status.ok()) return 0;
+  if (absl::IsCancelled(status)) return 130;  // As shells say after Ctrl-C.
+  std::cerr << "pompc: " << status.message() << "\n";
+  return absl::IsInvalidArgument(status) ? 2 : 1;
+}
+
+int Print(const absl::StatusOr<std::string>& text) {
+  if (text.ok()) std::cout << *text;
+  return Finish(text.status());
+}
+
+int Main(int argc, char** argv) {
+  InitLogging("pompc");
+  CLI::App app(
+      "pompc trains control policies with PO-MPC and its family: many actors plan with MPPI in a\n"
+      "learned world model, a replay service keeps what they saw, one learner updates and\n"
+      "broadcasts the parameters.");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "pompc " POMPC_VERSION);
+  app.footer(
+      "Examples:\n"
+      "  pompc train --preset quickstart            cartpole-swingup, minutes on a laptop\n"
+      "  pompc train --task walker-run              the full preset\n"
+      "  pompc inspect tasks                        what there is to train on");
+
+  TrainFlags train;
+  CLI::App* train_app = app.add_subcommand("train", "Train on this machine");
+  train.config.AddTo(train_app);
+  train_app->add_option("-t,--task", train.task, "Short for --set environment.task=TASK");
+  train_app->add_option("--seed", train.seed, "Short for --set seed=SEED");
+  train_app->add_option("--run-dir", train.run_dir,
+                        "Where results go (default: runs/TASK-PRESET-sSEED-TIME)");
+  train_app->add_option("--resume", train.resume, "Continue the run in this folder");
+
+  EvalOptions eval;
+  CLI::App* eval_app = app.add_subcommand("eval", "Evaluate a checkpoint");
+  eval_app->add_option("--checkpoint", eval.checkpoint, "checkpoint.safetensors of a run")
+      ->required();
+  eval_app->add_option("--episodes", eval.episodes, "How many (default: the run's own number)")
+      ->check(CLI::Range(1, 1000));
+
+  ConfigFlags config;
+  CLI::App* config_app = app.add_subcommand("config", "Print the resolved config of a run");
+  config.AddTo(config_app);
+
+  CLI::App* inspect_app = app.add_subcommand("inspect", "Show what there is");
+  inspect_app->require_subcommand(1);
+  CLI::App* tasks_app = inspect_app->add_subcommand("tasks", "All tasks, one a line");
+  std::string task;
+  CLI::App* task_app = inspect_app->add_subcommand("task", "The spec of one task");
+  task_app->add_option("name", task, "E.g. dog-run")->required();
+
+  CLI11_PARSE(app, argc, argv);
+
+  if (train_app->parsed()) {
+    const absl::StatusOr<TrainOptions> options = MakeTrainOptions(*train_app, train);
+    return Finish(options.ok() ? Train(*options) : options.status());
+  }
+  if (eval_app->parsed()) return Finish(Evaluate(eval));
+  if (config_app->parsed()) {
+    const absl::StatusOr<v1::RunConfig> resolved = config.Load();
+    if (resolved.ok()) std::cout << ConfigToText(*resolved);
+    return Finish(resolved.status());
+  }
+  if (tasks_app->parsed()) return Print(DescribeTasks());
+  return Print(DescribeTask(task));
+}
+
+}  // namespace
+}  // namespace pompc
+
+int main(int argc, char** argv) { return pompc::Main(argc, argv); }

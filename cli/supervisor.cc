@@ -1,0 +1,117 @@
+#include "cli/supervisor.h"
+
+#include <algorithm>
+#include <csignal>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "common/base/file.h"
+#include "common/base/status_macros.h"
+
+namespace pompc {
+namespace {
+
+constexpr absl::Duration kPollInterval = absl::Milliseconds(100);
+// A child that ran this long was healthy: its failures are counted anew.
+constexpr absl::Duration kHealthyAfter = absl::Minutes(1);
+constexpr absl::Duration kLongestBackoff = absl::Seconds(30);
+
+}  // namespace
+
+absl::Status Supervisor::Add(Child child) {
+  Entry entry{.child = std::move(child)};
+  POMPC_RETURN_IF_ERROR(Start(entry, /*again=*/false));
+  entries_.push_back(std::move(entry));
+  return absl::OkStatus();
+}
+
+absl::Status Supervisor::Start(Entry& entry, bool again) {
+  POMPC_ASSIGN_OR_RETURN(ChildProcess process,
+                         ChildProcess::Start(entry.child.argv(), LogPath(entry.child.name)));
+  if (again) {
+    ++restarts_;
+    report_(absl::StrCat(entry.child.name, " started again (pid ", process.pid(), ")"));
+  }
+  entry.process.emplace(std::move(process));
+  entry.started = clock_->Now();
+  return absl::OkStatus();
+}
+
+absl::Status Supervisor::HandleEnd(Entry& entry) {
+  const ChildProcess::End end = *entry.process->Poll();
+  entry.process.reset();
+  if (end.clean && entry.child.may_leave) {
+    entry.left = true;
+    return absl::OkStatus();
+  }
+  const absl::Time now = clock_->Now();
+  if (now - entry.started > kHealthyAfter) entry.failures = 0;
+  ++entry.failures;
+  if (entry.failures >= kMaxFailures) {
+    return absl::AbortedError(absl::StrFormat(
+        "%s failed %d times in a row (%s). The end of %s:\n%s", entry.child.name, entry.failures,
+        end.what, LogPath(entry.child.name), TailOfFile(LogPath(entry.child.name), 12)));
+  }
+  const absl::Duration backoff =
+      std::min(absl::Seconds(1 << (entry.failures - 1)), kLongestBackoff);
+  entry.restart_at = now + backoff;
+  report_(absl::StrFormat("%s ended: %s; next try in %s (log: %s)", entry.child.name, end.what,
+                          absl::FormatDuration(backoff), LogPath(entry.child.name)));
+  return absl::OkStatus();
+}
+
+absl::Status Supervisor::Tick() {
+  for (Entry& entry : entries_) {
+    if (entry.left) continue;
+    if (entry.process.has_value()) {
+      if (entry.process->Poll().has_value()) POMPC_RETURN_IF_ERROR(HandleEnd(entry));
+    } else if (clock_->Now() >= entry.restart_at) {
+      POMPC_RETURN_IF_ERROR(Start(entry, /*again=*/true));
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool Supervisor::HasLeft(const std::string& name) const {
+  return std::any_of(entries_.begin(), entries_.end(),
+                     [&](const Entry& e) { return e.child.name == name && e.left; });
+}
+
+void Supervisor::Pause() { clock_->SleepUntil(clock_->Now() + kPollInterval); }
+
+void Supervisor::AwaitLeave(absl::Duration grace) {
+  const absl::Time deadline = clock_->Now() + grace;
+  for (Entry& entry : entries_) {
+    while (entry.process.has_value() && !entry.process->Poll().has_value() &&
+           clock_->Now() < deadline) {
+      Pause();
+    }
+  }
+}
+
+void Supervisor::Stop(absl::Duration grace) {
+  for (auto entry = entries_.rbegin(); entry != entries_.rend(); ++entry) {
+    if (!entry->process.has_value()) continue;
+    entry->process->Signal(SIGTERM);
+    const absl::Time deadline = clock_->Now() + grace;
+    while (!entry->process->Poll().has_value() && clock_->Now() < deadline) Pause();
+    if (!entry->process->Poll().has_value()) {
+      report_(absl::StrCat(entry->child.name, " did not leave within ", absl::FormatDuration(grace),
+                           " and is killed"));
+    }
+  }
+  entries_.clear();  // Kills what still runs.
+}
+
+std::string TailOfFile(const std::string& path, int lines) {
+  std::string content = ReadFile(path).value_or("");
+  if (!content.empty() && content.back() == '\n') content.pop_back();
+  size_t from = content.size();
+  for (int i = 0; i < lines && from != std::string::npos && from > 0; ++i) {
+    from = content.rfind('\n', from - 1);
+  }
+  return from == std::string::npos || from == 0 ? content : content.substr(from + 1);
+}
+
+}  // namespace pompc

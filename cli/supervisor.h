@@ -1,0 +1,82 @@
+// Supervisor: keeps a set of child processes running.
+//
+// A child that ends without having been asked to is started again, after 1, 2, 4... 30 seconds; one
+// that fails kMaxFailures times in a row, each time within a minute of its start, is given up.
+// Thread-safety: none; used from one thread.
+#ifndef POMPC_CLI_SUPERVISOR_H_
+#define POMPC_CLI_SUPERVISOR_H_
+
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "cli/child_process.h"
+#include "common/base/clock.h"
+
+namespace pompc {
+
+class Supervisor {
+ public:
+  struct Child {
+    std::string name;  // "actor-3": shown, and the name of its log.
+    // Program and arguments; asked for at every start.
+    std::function<std::vector<std::string>()> argv;
+    bool may_leave = false;  // Exit code 0 is the end of its work, not a failure.
+  };
+  static constexpr int kMaxFailures = 5;
+
+  // `report` receives a line for every start after the first and every unexpected end.
+  Supervisor(std::string log_dir, Clock* clock, std::function<void(const std::string&)> report)
+      : log_dir_(std::move(log_dir)), clock_(clock), report_(std::move(report)) {}
+
+  // Starts it. NOT_FOUND or its like: it cannot be started.
+  absl::Status Add(Child child);
+
+  // Notices ends, restarts what is due. ABORTED: a child was given up; the message has the last
+  // lines of its log.
+  absl::Status Tick();
+
+  // Whether this child has left for good with exit code 0.
+  bool HasLeft(const std::string& name) const;
+
+  // Asks the children to end, in the opposite order of Add(), each after the ones before it have
+  // ended or `grace` has passed; then kills. Blocks. No restarts afterwards.
+  void Stop(absl::Duration grace);
+
+  // Waits until every child has left by itself or `grace` has passed.
+  void AwaitLeave(absl::Duration grace);
+
+  std::string LogPath(const std::string& name) const { return log_dir_ + "/" + name + ".log"; }
+  int64_t restarts() const { return restarts_; }
+
+ private:
+  struct Entry {
+    Child child;
+    std::optional<ChildProcess> process;  // Absent while waiting for a restart.
+    absl::Time started;
+    absl::Time restart_at;
+    int failures = 0;  // In a row.
+    bool left = false;
+  };
+
+  absl::Status Start(Entry& entry, bool again);
+  absl::Status HandleEnd(Entry& entry);
+  // Blocks for one polling interval.
+  void Pause();
+
+  const std::string log_dir_;
+  Clock* const clock_;
+  const std::function<void(const std::string&)> report_;
+  std::vector<Entry> entries_;
+  int64_t restarts_ = 0;
+};
+
+// The last `lines` lines of a file; empty when it cannot be read.
+std::string TailOfFile(const std::string& path, int lines);
+
+}  // namespace pompc
+
+#endif  // POMPC_CLI_SUPERVISOR_H_

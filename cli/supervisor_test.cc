@@ -1,0 +1,126 @@
+#include "cli/supervisor.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/base/file.h"
+
+namespace pompc {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class SupervisorTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    dir_ = testing::TempDir() + "/supervisor_test_" +
+           testing::UnitTest::GetInstance()->current_test_info()->name();
+    std::filesystem::remove_all(dir_);
+    std::filesystem::create_directories(dir_);
+  }
+
+  Supervisor Make() {
+    return Supervisor(dir_, RealClock(),
+                      [this](const std::string& line) { reports_.push_back(line); });
+  }
+  static std::function<std::vector<std::string>()> Shell(const std::string& script) {
+    return [script] { return std::vector<std::string>{"/bin/sh", "-c", script}; };
+  }
+  // Ticks until `done` or 20 s have passed.
+  template <typename Done>
+  absl::Status TickUntil(Supervisor& supervisor, Done done) {
+    const absl::Time deadline = RealClock()->Now() + absl::Seconds(20);
+    while (!done() && RealClock()->Now() < deadline) {
+      if (absl::Status s = supervisor.Tick(); !s.ok()) return s;
+      RealClock()->SleepUntil(RealClock()->Now() + absl::Milliseconds(10));
+    }
+    return done() ? absl::OkStatus() : absl::DeadlineExceededError("condition never held");
+  }
+
+  std::string dir_;
+  std::vector<std::string> reports_;
+};
+
+TEST_F(SupervisorTest, CleanExitOfAChildThatMayLeaveIsItsEnd) {
+  Supervisor supervisor = Make();
+  ASSERT_TRUE(supervisor.Add({"a", Shell("echo hello"), /*may_leave=*/true}).ok());
+  EXPECT_TRUE(TickUntil(supervisor, [&] { return supervisor.HasLeft("a"); }).ok());
+  EXPECT_EQ(*ReadFile(supervisor.LogPath("a")), "hello\n");
+  EXPECT_THAT(reports_, IsEmpty());
+}
+
+TEST_F(SupervisorTest, CrashedChildIsStartedAgainWithNewArguments) {
+  Supervisor supervisor = Make();
+  int code = 3;
+  ASSERT_TRUE(
+      supervisor
+          .Add({"a",
+                [&] {
+                  return std::vector<std::string>{"/bin/sh", "-c", "exit " + std::to_string(code)};
+                },
+                true})
+          .ok());
+  code = 0;
+  EXPECT_TRUE(TickUntil(supervisor, [&] { return supervisor.HasLeft("a"); }).ok());
+  EXPECT_EQ(supervisor.restarts(), 1);
+  EXPECT_THAT(reports_,
+              ElementsAre(HasSubstr("a ended: exit code 3"), HasSubstr("a started again")));
+}
+
+TEST_F(SupervisorTest, KilledChildIsReportedBySignal) {
+  Supervisor supervisor = Make();
+  ASSERT_TRUE(supervisor.Add({"a", Shell("kill -9 $$"), true}).ok());
+  EXPECT_TRUE(TickUntil(supervisor, [&] { return !reports_.empty(); }).ok());
+  EXPECT_THAT(reports_.front(), HasSubstr("killed by signal 9"));
+}
+
+TEST_F(SupervisorTest, ProgramThatDoesNotExistIsAnErrorWithItsName) {
+  Supervisor supervisor = Make();
+  const absl::Status status =
+      supervisor.Add({"a", [] { return std::vector<std::string>{"/no/such/program"}; }, true});
+  EXPECT_TRUE(absl::IsNotFound(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("/no/such/program"));
+}
+
+TEST_F(SupervisorTest, StopEndsChildrenInOppositeOrderAndKillsTheStubborn) {
+  Supervisor supervisor = Make();
+  const std::string order = dir_ + "/order";
+  const auto polite = [&](const std::string& name) {
+    return Shell("trap 'echo " + name + " >> " + order + "; exit 0' TERM; echo ready; " +
+                 "while :; do sleep 0.05; done");
+  };
+  ASSERT_TRUE(supervisor.Add({"first", polite("first"), true}).ok());
+  ASSERT_TRUE(supervisor.Add({"second", polite("second"), true}).ok());
+  ASSERT_TRUE(
+      supervisor
+          .Add({"stubborn", Shell("trap '' TERM; echo ready; while :; do sleep 0.05; done"), true})
+          .ok());
+  ASSERT_TRUE(TickUntil(supervisor, [&] {
+                for (const char* name : {"first", "second", "stubborn"}) {
+                  if (ReadFile(supervisor.LogPath(name)).value_or("") != "ready\n") return false;
+                }
+                return true;
+              }).ok());
+  supervisor.Stop(absl::Seconds(2));
+  EXPECT_EQ(*ReadFile(order), "second\nfirst\n");
+  EXPECT_THAT(reports_, ElementsAre(HasSubstr("stubborn did not leave")));
+}
+
+TEST_F(SupervisorTest, TailGivesTheLastLines) {
+  ASSERT_TRUE(WriteFileAtomically(dir_ + "/log", "1\n2\n3\n").ok());
+  EXPECT_EQ(TailOfFile(dir_ + "/log", 2), "2\n3");
+  EXPECT_EQ(TailOfFile(dir_ + "/log", 9), "1\n2\n3");
+  EXPECT_EQ(TailOfFile(dir_ + "/none", 9), "");
+}
+
+}  // namespace
+}  // namespace pompc

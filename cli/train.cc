@@ -1,0 +1,306 @@
+#include "cli/train.h"
+
+#include <netinet/in.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <system_error>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/time/time.h"
+#include "actor/env/environment.h"
+#include "cli/progress.h"
+#include "cli/supervisor.h"
+#include "common/base/clock.h"
+#include "common/base/file.h"
+#include "common/base/signal.h"
+#include "common/base/status_macros.h"
+#include "common/config/config.h"
+#include "common/metrics/metrics.h"
+#include "common/rpc/channel.h"
+#include "learner/client/remote_learner_client.h"
+#include "learner/service/run_checkpoint.h"
+
+namespace pompc {
+namespace {
+
+namespace fs = std::filesystem;
+
+// How long an actor, and then the learner with its checkpoint, may take to leave.
+constexpr absl::Duration kStopGrace = absl::Seconds(30);
+// After the learner has finished: for the evaluator's and actors' last words.
+constexpr absl::Duration kLeaveGrace = absl::Seconds(20);
+constexpr absl::Duration kTickInterval = absl::Seconds(1);
+constexpr absl::Duration kPlainLineInterval = absl::Seconds(10);
+
+// A folder for the run's sockets, whose paths must stay under 108 characters: a run's folder may
+// lie too deep for that. Removed with the object.
+class SocketFolder {
+ public:
+  static absl::StatusOr<std::unique_ptr<SocketFolder>> Create() {
+    std::string path = (fs::temp_directory_path() / "pompc-XXXXXX").string();
+    if (mkdtemp(path.data()) == nullptr) return absl::ErrnoToStatus(errno, path);
+    return std::unique_ptr<SocketFolder>(new SocketFolder(path));
+  }
+  ~SocketFolder() {
+    std::error_code ignored;
+    fs::remove_all(path_, ignored);
+  }
+  std::string Address(const std::string& name) const {
+    return absl::StrCat("unix:", path_, "/", name, ".sock");
+  }
+
+ private:
+  explicit SocketFolder(std::string path) : path_(std::move(path)) {}
+  const std::string path_;
+};
+
+// A TCP port of the loopback interface that nobody listens on at this moment.
+absl::StatusOr<int> FreePort() {
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return absl::ErrnoToStatus(errno, "socket");
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof(address);
+  const bool ok = bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+                  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0;
+  const int error = errno;
+  close(fd);
+  if (!ok) return absl::ErrnoToStatus(error, "no free port on 127.0.0.1");
+  return ntohs(address.sin_port);
+}
+
+// Draws the panel over itself in a terminal; elsewhere a line now and then.
+class Display {
+ public:
+  Display(std::string title, Clock* clock)
+      : title_(std::move(title)), clock_(clock), terminal_(isatty(STDOUT_FILENO) != 0) {}
+
+  void Event(const std::string& line) {
+    Erase();
+    std::printf("%s\n", line.c_str());
+    std::fflush(stdout);
+  }
+
+  void Show(const v1::RunStatus& status) {
+    if (terminal_) {
+      winsize size = {};
+      const bool known = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+      const std::string panel = ProgressPanel(title_, status, known ? size.ws_col : 80);
+      Erase();
+      std::fputs(panel.c_str(), stdout);
+      panel_lines_ = std::count(panel.begin(), panel.end(), '\n');
+    } else if (clock_->Now() >= next_line_) {
+      std::printf("%s\n", ProgressLine(status).c_str());
+      next_line_ = clock_->Now() + kPlainLineInterval;
+    }
+    std::fflush(stdout);
+  }
+
+ private:
+  void Erase() {
+    if (panel_lines_ > 0) std::printf("\033[%ldA\033[J", static_cast<long>(panel_lines_));
+    panel_lines_ = 0;
+  }
+
+  const std::string title_;
+  Clock* const clock_;
+  const bool terminal_;
+  int64_t panel_lines_ = 0;
+  absl::Time next_line_ = absl::InfinitePast();
+};
+
+absl::Status PrepareRunDir(const TrainOptions& options) {
+  const fs::path dir = options.run_dir;
+  std::error_code error;
+  if (options.resume) {
+    if (!fs::exists(RunCheckpointPath(options.run_dir))) {
+      return absl::NotFoundError(
+          absl::StrCat("no checkpoint in ", options.run_dir, ": nothing to resume"));
+    }
+  } else if (fs::exists(dir / "config.textproto")) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(options.run_dir, " holds a run already: continue it with --resume ",
+                     options.run_dir, ", or choose another --run-dir"));
+  }
+  fs::create_directories(dir / "logs", error);
+  if (error) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot create ", options.run_dir, ": ", error.message()));
+  }
+  return WriteFileAtomically((dir / "config.textproto").string(), ConfigToText(options.config));
+}
+
+// The processes of a run, in the order of their start.
+class Run {
+ public:
+  Run(const TrainOptions& options, std::string programs, const SocketFolder& sockets,
+      Supervisor* supervisor)
+      : options_(options),
+        programs_(std::move(programs)),
+        sockets_(sockets),
+        supervisor_(supervisor) {}
+
+  std::string learner_address() const { return sockets_.Address("learner"); }
+
+  absl::Status Start() {
+    const v1::RunConfig& config = options_.config;
+    std::vector<std::string> learner = {Program("pompc-learner"),
+                                        "--config",
+                                        options_.run_dir + "/config.textproto",
+                                        "--run-dir",
+                                        options_.run_dir,
+                                        "--listen",
+                                        learner_address()};
+    if (config.replay().servers() > 0) {
+      const std::string address = sockets_.Address("replay");
+      POMPC_RETURN_IF_ERROR(Add("replay", {Program("pompc-replay"), "--listen", address}, false));
+      learner.insert(learner.end(), {"--replay", address});
+    }
+    POMPC_RETURN_IF_ERROR(Add("learner", learner, true));
+    for (int i = 0; i < config.actor().num_actors(); ++i) {
+      POMPC_RETURN_IF_ERROR(AddActor("actor", i));
+    }
+    POMPC_RETURN_IF_ERROR(AddActor("evaluator", 0));
+    return WriteFileAtomically(options_.run_dir + "/metrics_targets.json",
+                               absl::StrCat("[\n", absl::StrJoin(targets_, ",\n"), "\n]\n"));
+  }
+
+ private:
+  std::string Program(const std::string& name) const { return programs_ + "/" + name; }
+
+  absl::Status AddActor(const std::string& role, int index) {
+    return Add(role == "actor" ? absl::StrCat(role, "-", index) : role,
+               {Program("pompc-actor"), "--learner", learner_address(), "--role", role, "--index",
+                absl::StrCat(index)},
+               true);
+  }
+
+  absl::Status Add(const std::string& name, std::vector<std::string> argv, bool may_leave) {
+    POMPC_ASSIGN_OR_RETURN(const int port, FreePort());
+    const std::string metrics = absl::StrCat("127.0.0.1:", port);
+    argv.insert(argv.end(), {"--metrics-listen", metrics});
+    // Prometheus's file discovery format.
+    targets_.push_back(absl::StrFormat(
+        R"(  {"targets": ["%s"], "labels": {"process": "%s", "task": "%s", "preset": "%s"}})",
+        metrics, name, options_.config.environment().task(), options_.config.preset()));
+    const bool resumes = name == "learner";
+    return supervisor_->Add({name,
+                             [this, argv, resumes] {
+                               std::vector<std::string> now = argv;
+                               // A learner that died before its first checkpoint begins anew.
+                               if (resumes && fs::exists(RunCheckpointPath(options_.run_dir))) {
+                                 now.push_back("--resume");
+                               }
+                               return now;
+                             },
+                             may_leave});
+  }
+
+  const TrainOptions& options_;
+  const std::string programs_;
+  const SocketFolder& sockets_;
+  Supervisor* const supervisor_;
+  std::vector<std::string> targets_;
+};
+
+void PrintSummary(const TrainOptions& options, const v1::RunStatus& status, bool finished,
+                  int64_t restarts) {
+  const std::string& dir = options.run_dir;
+  std::printf("\n%s after %s: %s decisions, %s environment steps, %s updates\n",
+              finished ? "Finished" : "Stopped", ShortDuration(status.seconds()).c_str(),
+              WithThousands(status.decisions()).c_str(), WithThousands(status.env_steps()).c_str(),
+              WithThousands(status.updates()).c_str());
+  if (status.evaluation_decisions() >= 0) {
+    std::printf("Evaluation return %.1f at the end, %.1f at best\n", status.evaluation_return(),
+                status.best_evaluation_return());
+  } else {
+    std::printf("No evaluation was made\n");
+  }
+  if (restarts > 0)
+    std::printf("Restarted processes: %ld (see the logs)\n", static_cast<long>(restarts));
+  std::printf(
+      "\nIn %s:\n"
+      "  checkpoint.safetensors  parameters and optimiser state\n"
+      "  evaluations.csv         evaluation return over decisions and seconds\n"
+      "  returns.csv, losses.csv every episode; losses every few updates\n"
+      "  config.textproto        the resolved config; logs/ one log per process\n"
+      "\nNext:\n"
+      "  pompc eval --checkpoint %s/checkpoint.safetensors\n",
+      dir.c_str(), dir.c_str());
+  if (finished) {
+    std::printf("  pompc train --resume %s --set total_decisions=%ld\n", dir.c_str(),
+                static_cast<long>(2 * options.config.total_decisions()));
+  } else {
+    std::printf("  pompc train --resume %s\n", dir.c_str());
+  }
+}
+
+}  // namespace
+
+std::string DefaultRunDir(const v1::RunConfig& config) {
+  return absl::StrFormat(
+      "runs/%s-%s-s%d-%s", config.environment().task(), config.preset(), config.seed(),
+      absl::FormatTime("%Y%m%d-%H%M%S", RealClock()->Now(), absl::LocalTimeZone()));
+}
+
+absl::Status Train(const TrainOptions& options) {
+  const v1::RunConfig& config = options.config;
+  const Event& stop = TerminationRequest();
+  POMPC_RETURN_IF_ERROR(FindSpec(config.environment().task()).status());
+  POMPC_RETURN_IF_ERROR(PrepareRunDir(options));
+  POMPC_ASSIGN_OR_RETURN(const std::string programs, ProgramFolder());
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<SocketFolder> sockets, SocketFolder::Create());
+
+  Clock* const clock = RealClock();
+  Display display(absl::StrFormat("%s  preset %s  seed %d  %s", config.environment().task(),
+                                  config.preset(), config.seed(), options.run_dir),
+                  clock);
+  display.Event(absl::StrFormat("Training %s with preset %s, seed %d: %s decisions into %s",
+                                config.environment().task(), config.preset(), config.seed(),
+                                WithThousands(config.total_decisions()), options.run_dir));
+  display.Event("Ctrl-C stops it with a checkpoint.");
+  Supervisor supervisor(options.run_dir + "/logs", clock,
+                        [&](const std::string& line) { display.Event(line); });
+  Run run(options, programs, *sockets, &supervisor);
+  absl::Status result = run.Start();
+  MetricsRegistry metrics;
+  RemoteLearnerClient learner(CreateChannel(run.learner_address()), getpid(), clock, &metrics);
+  v1::RunStatus status;
+  status.set_evaluation_decisions(-1);
+  while (result.ok() && !supervisor.HasLeft("learner")) {
+    if (stop.WaitUntil(clock, clock->Now() + kTickInterval)) {
+      result = absl::CancelledError("stopped on request");
+      break;
+    }
+    result = supervisor.Tick();
+    if (absl::StatusOr<v1::RunStatus> now = learner.GetStatus(clock->Now() + kTickInterval);
+        now.ok()) {
+      status = *std::move(now);
+      display.Show(status);
+    }
+  }
+  const bool finished = result.ok();
+  if (finished) {
+    supervisor.AwaitLeave(kLeaveGrace);
+  } else if (absl::IsCancelled(result)) {
+    display.Event("Stopping: the learner writes a checkpoint...");
+  }
+  supervisor.Stop(kStopGrace);
+  if (finished || absl::IsCancelled(result)) {
+    PrintSummary(options, status, finished, supervisor.restarts());
+  }
+  return result;
+}
+
+}  // namespace pompc
