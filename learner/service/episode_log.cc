@@ -98,6 +98,7 @@ absl::Status EpisodeLog::Count(const v1::Episode& episode, const RunMoment& now)
     training_return_gauge_->Set(TrainingReturn());
     return absl::OkStatus();
   }
+  evaluator_reported_ = true;
   PendingEvaluation& pending = pending_[episode.actor_index()];
   if (pending.version != episode.parameter_version()) {
     if (!pending.evaluation.returns.empty()) {
@@ -129,6 +130,11 @@ bool EpisodeLog::AwaitEvaluation(int64_t version, absl::Time deadline) const {
     return evaluated_version_ >= version;
   };
   return clock_->AwaitUntil(&mu_, absl::Condition(&evaluated), deadline);
+}
+
+bool EpisodeLog::evaluator_reported() const {
+  absl::MutexLock lock(&mu_);
+  return evaluator_reported_;
 }
 
 void EpisodeLog::FillStatus(v1::RunStatus* status) const {

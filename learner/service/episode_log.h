@@ -39,6 +39,9 @@ class EpisodeLog {
   // whether it is.
   bool AwaitEvaluation(int64_t version, absl::Time deadline) const;
 
+  // Whether an episode of evaluation was reported to this process.
+  bool evaluator_reported() const;
+
   // Writes the fields that this class knows.
   void FillStatus(v1::RunStatus* status) const;
   // The same for a checkpoint; the length of the records too, which fit what is counted here.
@@ -65,7 +68,8 @@ class EpisodeLog {
   int64_t training_episodes_ ABSL_GUARDED_BY(mu_);
   std::deque<double> training_returns_ ABSL_GUARDED_BY(mu_);  // The last ones, oldest first.
   std::map<int64_t, PendingEvaluation> pending_ ABSL_GUARDED_BY(mu_);  // By evaluator.
-  int64_t evaluated_version_ ABSL_GUARDED_BY(mu_) = -1;                // Newest one complete.
+  bool evaluator_reported_ ABSL_GUARDED_BY(mu_) = false;
+  int64_t evaluated_version_ ABSL_GUARDED_BY(mu_) = -1;  // Newest one complete.
   std::optional<double> evaluation_return_ ABSL_GUARDED_BY(mu_);
   std::optional<double> best_evaluation_return_ ABSL_GUARDED_BY(mu_);
   int64_t evaluation_decisions_ ABSL_GUARDED_BY(mu_) = -1;

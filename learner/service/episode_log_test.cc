@@ -32,7 +32,10 @@ TEST(EpisodeLogTest, AReportSentAgainCountsOnce) {
 
 TEST(EpisodeLogTest, AnEvaluationIsTheMeanOverItsEpisodesInHoweverManyReports) {
   testing::TestFront front;
+  EXPECT_TRUE(front->episodes.Report(Report(7, 1, {TestEpisode(v1::ACTOR, 10)}), kNow).ok());
+  EXPECT_FALSE(front->episodes.evaluator_reported());
   EXPECT_TRUE(front->episodes.Report(Report(8, 1, {TestEpisode(v1::EVALUATOR, 10)}), kNow).ok());
+  EXPECT_TRUE(front->episodes.evaluator_reported());
   v1::RunStatus status;
   front->episodes.FillStatus(&status);
   EXPECT_EQ(status.evaluation_decisions(), -1);

@@ -320,8 +320,9 @@ absl::Status LearnerRun::Finish(const Event& stop) {
   const int64_t version = front_->publisher.version();
   const absl::Time evaluation_deadline = clock_->Now() + options_.final_evaluation_wait;
   const absl::Time delivery_deadline = clock_->Now() + kDeliveryWait;
-  while (!stop.HasBeenNotified() && clock_->Now() < evaluation_deadline &&
-         front_->roster.evaluator_joined()) {
+  // One that joined an earlier process of this run shows by its reports.
+  const bool evaluated = front_->roster.evaluator_joined() || front_->episodes.evaluator_reported();
+  while (evaluated && !stop.HasBeenNotified() && clock_->Now() < evaluation_deadline) {
     if (front_->episodes.AwaitEvaluation(version, clock_->Now() + kMoment)) break;
   }
   while (!stop.HasBeenNotified() && clock_->Now() < delivery_deadline) {
