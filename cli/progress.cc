@@ -58,7 +58,7 @@ std::string ProgressLine(const v1::RunStatus& s) {
       WithThousands(s.decisions()), Percent(s.decisions(), s.total_decisions()),
       WithThousands(s.env_steps()), WithThousands(s.updates()));
   if (s.phase() == "training") {
-    absl::StrAppendFormat(&line, " | %.1f dec/s %.1f upd/s UTD %.2f lag %.0f",
+    absl::StrAppendFormat(&line, " | %.1f dec/s %.1f upd/s UTD %.2f sample age %.0f",
                           s.decisions_per_second(), s.updates_per_second(),
                           s.updates_per_decision(), s.parameter_lag_updates());
   }
@@ -88,7 +88,7 @@ std::string ProgressPanel(std::string_view title, const v1::RunStatus& s, int co
                                   s.decisions_per_second(), s.plans_per_second(),
                                   s.updates_per_second()));
   lines.push_back(absl::StrFormat(
-      "learner      %s updates, UTD %.2f, parameters v%d, lag %.0f updates, %s rows in replay",
+      "learner      %s updates, UTD %.2f, parameters v%d, samples %.0f updates old, %s rows stored",
       WithThousands(s.updates()), s.updates_per_decision(), s.parameter_version(),
       s.parameter_lag_updates(), WithThousands(s.replay_rows())));
   std::string losses = "losses      ";

@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""One run through the real programs: 1 replay, 1 learner, 2 actors, 1 evaluator on loopback.
+
+What /metrics says must add up: rows decided = rows stored + rows in the actors' queues, updates per
+decision inside their band, parameters arrive; then everything exits cleanly, and the checkpoint can
+be evaluated. The learner is stopped for a moment in the middle (SIGSTOP), so that the rate limiter
+holds the actors and all counts stand still while they are compared.
+"""
+import csv
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+BIN = pathlib.Path(os.environ["POMPC_BUILD"]) / "bin"
+DEADLINE = time.monotonic() + 240
+
+TOTAL, SEED, TOLERANCE = 3000, 300, 60
+CONFIG = f"""
+preset: "e2e" total_decisions: {TOTAL}
+environment {{ task: "cartpole-swingup" episode_steps: 100 }}
+model {{ latent_dim: 16 encoder_dim: 24 mlp_dim: 24 num_value_heads: 2 }}
+planner {{ num_samples: 32 num_elites: 8 num_policy_samples: 4 iterations: 2 }}
+learning {{ batch_size: 16 seed_decisions: {SEED} seed_episodes: 1 reanalyze_windows: 2 }}
+replay {{ capacity_rows: 10000 rate_tolerance_updates: {TOLERANCE} }}
+actor {{ num_actors: 2 environments_per_actor: 2 segment_rows: 1 }}
+evaluation {{ every_decisions: 500 episodes: 2 }}
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Program:
+    def __init__(self, folder, name, *args):
+        self.name, self.log = name, folder / f"{name}.log"
+        self.metrics_port = free_port()
+        self.process = subprocess.Popen(
+            [*map(str, args), "--metrics-listen", f"127.0.0.1:{self.metrics_port}"],
+            stdout=self.log.open("w"), stderr=subprocess.STDOUT)
+
+    def metrics(self):
+        """{'name{labels}': value}, or {} while nobody listens."""
+        try:
+            url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+            text = urllib.request.urlopen(url, timeout=5).read().decode()
+        except OSError:
+            return {}
+        lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, value in lines}
+
+
+programs = []
+
+
+def fail(message):
+    print("FAILED:", message)
+    for p in programs:
+        print(f"--- {p.name}, exit code {p.process.poll()}\n{p.log.read_text()[-3000:]}")
+        p.process.kill()
+    sys.exit(1)
+
+
+def expect(condition, message):
+    if not condition:
+        fail(message)
+
+
+def wait_for(what, condition):
+    while not condition():
+        expect(time.monotonic() < DEADLINE, f"never happened: {what}")
+        for p in programs:
+            expect(p.process.poll() in (None, 0), f"{p.name} died while waiting for: {what}")
+        time.sleep(0.1)
+
+
+def main():
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="pompc_e2e_"))
+    (folder / "run.textproto").write_text(CONFIG)
+    replay_address, learner_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    replay = Program(folder, "replay", BIN / "pompc-replay", "--listen", replay_address)
+    programs.append(replay)
+    learner = Program(folder, "learner", BIN / "pompc-learner", "--config", folder / "run.textproto",
+                      "--run-dir", folder, "--listen", learner_address, "--replay", replay_address)
+    programs.append(learner)
+    actors = [Program(folder, f"actor-{i}", BIN / "pompc-actor", "--learner", learner_address,
+                      "--index", i) for i in range(2)]
+    programs.extend(actors)
+    programs.append(Program(folder, "evaluator", BIN / "pompc-actor", "--learner", learner_address,
+                            "--role", "evaluator"))
+
+    wait_for("the run is in the middle",
+             lambda: learner.metrics().get("pompc_learner_decisions", 0) > SEED + 300)
+    for actor in actors:
+        wait_for(f"{actor.name} has trained parameters",
+                 lambda actor=actor: actor.metrics().get("pompc_actor_params_version", 0) > 0)
+
+    # Everything stands still: compare the counts.
+    learner.process.send_signal(signal.SIGSTOP)
+    last = None
+    while True:
+        now = [p.metrics() for p in (*actors, replay)]
+        counts = [(m["pompc_actor_decisions_total"], m["pompc_actor_episodes_total"],
+                   m["pompc_actor_upload_queue_rows"]) for m in now[:2]]
+        counts.append(now[2]["pompc_replay_inserts_total"])
+        if counts == last:
+            break
+        last = counts
+        expect(time.monotonic() < DEADLINE, "the actors go on although the learner stands still")
+        time.sleep(1)
+    decided = sum(decisions + episodes for decisions, episodes, _ in counts[:2])
+    queued = sum(queue for _, _, queue in counts[:2])
+    stored = counts[2]
+    expect(decided == stored + queued, f"{decided} rows decided, {stored} stored, {queued} queued")
+    expect(now[2]["pompc_replay_items"] == stored, "rows stored are not the rows inserted")
+    expect(now[2]["pompc_replay_duplicate_segments_total"] == 0, "segments were sent twice")
+    decisions = stored - sum(episodes for _, episodes, _ in counts[:2])
+    batches = now[2]["pompc_replay_batches_total"]
+    lead = batches - SEED - (decisions - SEED)
+    # Beyond the band: one segment of each environment in flight, and the episodes' last rows.
+    expect(abs(lead) <= TOLERANCE + 8, f"{batches} updates for {decisions} decisions: lead {lead}")
+    learner.process.send_signal(signal.SIGCONT)
+
+    wait_for("the run finishes", lambda: learner.process.poll() is not None)
+    for p in programs[1:]:
+        wait_for(f"{p.name} exits", lambda p=p: p.process.poll() is not None)
+    replay.process.send_signal(signal.SIGTERM)
+    wait_for("replay exits", lambda: replay.process.poll() is not None)
+    for p in programs:
+        expect(p.process.returncode == 0, f"{p.name} did not exit cleanly")
+
+    evaluations = list(csv.DictReader((folder / "evaluations.csv").open()))
+    expect(len(evaluations) >= 2, f"{len(evaluations)} evaluations")
+    expect(int(evaluations[-1]["decisions"]) >= TOTAL, "the final parameters were not evaluated")
+    losses = list(csv.DictReader((folder / "losses.csv").open()))
+    expect(losses and all(float(v) == float(v) for row in losses for v in row.values()),
+           "losses.csv is empty or holds NaN")
+    result = subprocess.run([BIN / "pompc", "eval", "--checkpoint", folder / "checkpoint.safetensors"],
+                            capture_output=True, text=True, timeout=60)
+    expect(result.returncode == 0 and "mean return" in result.stdout,
+           f"pompc eval: {result.stdout}{result.stderr}")
+    print(json.dumps({"rows_stored": stored, "rows_queued": queued, "lead_updates": lead,
+                      "evaluations": len(evaluations)}))
+
+
+if __name__ == "__main__":
+    main()
