@@ -68,9 +68,10 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
   const FileDescriptor file(path, O_RDONLY);
   if (file.get() < 0) return ErrnoError("open", path);
   std::string content;
-  char buffer[1 << 16];
+  // On the heap: an HTTP server's thread, which reads /proc through here, has a stack of 100 KB.
+  std::vector<char> buffer(1 << 16);
   for (;;) {
-    const ssize_t n = read(file.get(), buffer, sizeof(buffer));
+    const ssize_t n = read(file.get(), buffer.data(), buffer.size());
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoError("read", path);
     if (n == 0) return content;

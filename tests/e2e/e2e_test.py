@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One run through the real programs: 1 replay, 1 learner, 2 actors, 1 evaluator on loopback.
 
-What /metrics says must add up: rows decided = rows stored + rows in the actors' queues, updates per
+What /metrics says must add up: rows decided = rows stored + rows in the actors' hands, updates per
 decision inside their band, parameters arrive; then everything exits cleanly, and the checkpoint can
 be evaluated. The learner is stopped for a moment in the middle (SIGSTOP), so that the rate limiter
 holds the actors and all counts stand still while they are compared.
@@ -29,7 +29,7 @@ model {{ latent_dim: 16 encoder_dim: 24 mlp_dim: 24 num_value_heads: 2 }}
 planner {{ num_samples: 32 num_elites: 8 num_policy_samples: 4 iterations: 2 }}
 learning {{ batch_size: 16 seed_decisions: {SEED} seed_episodes: 1 reanalyze_windows: 2 }}
 replay {{ capacity_rows: 10000 rate_tolerance_updates: {TOLERANCE} }}
-actor {{ num_actors: 2 environments_per_actor: 2 segment_rows: 1 }}
+actor {{ num_actors: 2 segment_rows: 1 }}
 evaluation {{ every_decisions: 500 episodes: 2 }}
 """
 
@@ -120,7 +120,9 @@ def main():
     decided = sum(decisions + episodes for decisions, episodes, _ in counts[:2])
     queued = sum(queue for _, _, queue in counts[:2])
     stored = counts[2]
-    expect(decided == stored + queued, f"{decided} rows decided, {stored} stored, {queued} queued")
+    # An actor that replay holds back has at most one row in hand that is not queued yet.
+    expect(0 <= decided - stored - queued <= len(actors),
+           f"{decided} rows decided, {stored} stored, {queued} queued")
     expect(now[2]["pompc_replay_items"] == stored, "rows stored are not the rows inserted")
     expect(now[2]["pompc_replay_duplicate_segments_total"] == 0, "segments were sent twice")
     decisions = stored - sum(episodes for _, episodes, _ in counts[:2])
