@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <filesystem>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
@@ -75,7 +76,7 @@ absl::StatusOr<std::string> ReadFile(const std::string& path) {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoError("read", path);
     if (n == 0) return content;
-    content.append(buffer, static_cast<size_t>(n));
+    content.append(buffer.data(), static_cast<size_t>(n));
   }
 }
 
