@@ -37,7 +37,8 @@ void RemoteWriter::Close() {
 }
 
 bool RemoteWriter::CanQueue(int64_t rows) const {
-  const int64_t limit = std::min(options_.max_queued_rows, credits_.value_or(INT64_MAX));
+  const int64_t limit =
+      admitted_ ? std::min(options_.max_queued_rows, credits_.value_or(INT64_MAX)) : 0;
   return queue_.empty() || queued_rows_ + rows <= limit;
 }
 
@@ -86,6 +87,7 @@ absl::Status RemoteWriter::Flush(absl::Time deadline) {
 void RemoteWriter::Acknowledge(const v1::AppendResponse& response) {
   absl::MutexLock lock(&mu_);
   credits_ = response.credits();
+  admitted_ = true;
   while (sent_segments_ > 0 &&
          queue_.front()->segment().sequence() <= response.acknowledged_sequence()) {
     const int64_t rows = queue_.front()->segment().num_rows();

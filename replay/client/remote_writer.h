@@ -3,7 +3,7 @@
 // Segments are kept until acknowledged and sent again, with their sequence numbers, when the
 // connection breaks; replay drops those it has. While connected, the rows in flight are limited by
 // the server's credits, so an actor runs ahead of the rate limiter by no more than those; while
-// not, by max_queued_rows.
+// not, by max_queued_rows; before the first answer, by one segment.
 #ifndef POMPC_REPLAY_CLIENT_REMOTE_WRITER_H_
 #define POMPC_REPLAY_CLIENT_REMOTE_WRITER_H_
 
@@ -79,7 +79,10 @@ class RemoteWriter final : public ReplayWriter {
   // Of the present connection:
   size_t sent_segments_ ABSL_GUARDED_BY(mu_) = 0;  // The first of queue_.
   int64_t sent_rows_ ABSL_GUARDED_BY(mu_) = 0;
-  std::optional<int64_t> credits_ ABSL_GUARDED_BY(mu_);  // Unset before the first answer.
+  std::optional<int64_t> credits_ ABSL_GUARDED_BY(mu_);  // Unset while there is no connection.
+  // Whether replay has ever answered. Before, one segment is taken and no more: an actor that joins
+  // early must not act its whole seed phase and more ahead of the rate limiter.
+  bool admitted_ ABSL_GUARDED_BY(mu_) = false;
   bool broken_ ABSL_GUARDED_BY(mu_) = false;
   grpc::ClientContext* context_ ABSL_GUARDED_BY(mu_) = nullptr;
 
