@@ -10,7 +10,6 @@
 function(pompc_setup_target target)
   cmake_parse_arguments(arg "TORCH" "" "DEPS" ${ARGN})
   get_target_property(type ${target} TYPE)
-  set(scope PUBLIC)
   foreach(dep IN LISTS arg_DEPS)
     if(TARGET pompc_${dep})
       target_link_libraries(${target} PUBLIC pompc_${dep})
