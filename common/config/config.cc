@@ -171,12 +171,7 @@ absl::StatusOr<RunConfig> LoadRunConfig(const std::string& preset, const std::st
   }
   for (const std::string& set : sets) ApplySet(set, &config, &mistakes);
 
-  // Rules between fields would mislead when some were not understood.
-  const bool complete = mistakes.empty();
-  for (std::string& mistake : RangeMistakes(config)) mistakes.push_back(std::move(mistake));
-  if (complete) {
-    for (std::string& mistake : RuleMistakes(config)) mistakes.push_back(std::move(mistake));
-  }
+  for (std::string& mistake : Mistakes(config)) mistakes.push_back(std::move(mistake));
   if (!mistakes.empty()) return absl::InvalidArgumentError(absl::StrJoin(mistakes, "\n"));
   return config;
 }

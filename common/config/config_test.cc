@@ -161,6 +161,14 @@ TEST_F(ConfigFileTest, AllMistakesComeAtOnceWithTheirPlaces) {
   EXPECT_THAT(message, HasSubstr("\nplanner.horizon = 1000: must be in [1, 64]"));
 }
 
+TEST_F(ConfigFileTest, ContradictionsAreReportedBesideOtherMistakes) {
+  Write("learning { batchsize: 32 rho: 2 }\n");
+  const std::string message = Mistakes("pompc", path_, {"planner.num_elites=600"});
+  EXPECT_THAT(message, HasSubstr("unknown field learning.batchsize"));
+  EXPECT_THAT(message, HasSubstr("\nlearning.rho = 2: must be in (0, 1]"));
+  EXPECT_THAT(message, HasSubstr("\nplanner.num_elites = 600, planner.num_samples = 512: "));
+}
+
 TEST_F(ConfigFileTest, BrokenTextIsRefusedWithItsPlace) {
   Write("learning {\n  batch_size 32\n}\n");
   EXPECT_THAT(Mistakes("pompc", path_, {}), StartsWith(path_ + ":2:14: "));

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cmath>
 #include <optional>
+#include <set>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -67,15 +69,21 @@ std::optional<double> NumericValue(const Message& message, const FieldDescriptor
   }
 }
 
-// Collects the rules that do not hold.
+// Collects the rules that do not hold. A rule that one of whose fields is out of range says
+// nothing: that field's own mistake is reported, and what it should have been is unknown.
 class Rules {
  public:
-  explicit Rules(const v1::RunConfig& config) : config_(config) {}
+  Rules(const v1::RunConfig& config, const std::set<std::string>& out_of_range)
+      : config_(config), out_of_range_(out_of_range) {}
 
-  // Unless `holds`: "PATH = VALUE[, PATH = VALUE...]: why".
+  // Unless `holds`: "PATH = VALUE[, PATH = VALUE...]: why". `paths`: every field that the rule
+  // reads.
   template <typename... Parts>
   void Require(bool holds, const std::vector<std::string>& paths, const Parts&... why) {
     if (holds) return;
+    for (const std::string& path : paths) {
+      if (out_of_range_.contains(path)) return;
+    }
     std::vector<std::string> values;
     for (const std::string& path : paths) values.push_back(PathAndValue(path));
     mistakes_.push_back(absl::StrCat(absl::StrJoin(values, ", "), ": ", why...));
@@ -101,6 +109,7 @@ class Rules {
   }
 
   const v1::RunConfig& config_;
+  const std::set<std::string>& out_of_range_;
   std::vector<std::string> mistakes_;
 };
 
@@ -112,7 +121,7 @@ bool IsDevice(const std::string& device) {
 
 void CheckModelAndPlanner(const v1::RunConfig& config, Rules& rules) {
   const ModelConfig& m = config.model();
-  rules.Require(m.simnorm_dim() > 0 && m.latent_dim() % m.simnorm_dim() == 0,
+  rules.Require(m.latent_dim() % std::max(1, m.simnorm_dim()) == 0,
                 {"model.latent_dim", "model.simnorm_dim"},
                 "latent_dim must be a multiple of simnorm_dim");
   rules.Require(m.bin_min() < m.bin_max(), {"model.bin_min", "model.bin_max"},
@@ -137,7 +146,8 @@ void CheckLosses(const v1::RunConfig& config, Rules& rules) {
   const bool replayed = l.prior_source() == LearningConfig::REPLAY;
   const bool cross_entropy = l.divergence() == LearningConfig::CROSS_ENTROPY;
   const bool squashed = m.policy_form() == ModelConfig::SQUASHED;
-  const bool uses_divergence = l.kl_weight() > 0 || l.kl_weight_final() > 0 || l.has_target_kl();
+  // A weight out of range was meant to be one.
+  const bool uses_divergence = l.kl_weight() != 0 || l.kl_weight_final() != 0 || l.has_target_kl();
 
   rules.Require(
       (m.value_kind() == ModelConfig::Q) == (l.value_target() == LearningConfig::Q_MODEL_FREE),
@@ -165,6 +175,9 @@ void CheckLosses(const v1::RunConfig& config, Rules& rules) {
   rules.Require(!l.has_target_kl() || !cross_entropy, {"learning.target_kl", "learning.divergence"},
                 "a cross entropy has no target in nats of KL");
   if (uses_divergence && cross_entropy) {
+    rules.Require(l.return_weight() > 0, {"learning.divergence", "learning.return_weight"},
+                  "CROSS_ENTROPY is scaled by the spread of the return: return_weight must be "
+                  "greater than 0");
     rules.Require(replayed, {"learning.divergence", "learning.prior_source"},
                   "CROSS_ENTROPY needs prior_source REPLAY");
     rules.Require(squashed, {"learning.divergence", "model.policy_form"},
@@ -204,21 +217,24 @@ void CheckLosses(const v1::RunConfig& config, Rules& rules) {
 void CheckFlow(const v1::RunConfig& config, Rules& rules) {
   const LearningConfig& l = config.learning();
   const v1::EnvironmentConfig& e = config.environment();
-  const int64_t episode_steps = e.has_episode_steps() ? e.episode_steps() : kDefaultEpisodeSteps;
-  const int64_t episode = std::max<int64_t>(1, episode_steps / std::max(1, e.action_repeat()));
-  const int64_t seed_phase = std::max<int64_t>(l.seed_decisions(), l.seed_episodes() * episode);
+  // In double, which no value overflows.
+  const double episode_steps = e.has_episode_steps() ? e.episode_steps() : kDefaultEpisodeSteps;
+  const double episode = std::max(1.0, std::floor(episode_steps / std::max(1, e.action_repeat())));
+  const double seed_phase = std::max<double>(l.seed_decisions(), l.seed_episodes() * episode);
 
   rules.Require(l.window() <= episode,
                 {"learning.window", "environment.episode_steps", "environment.action_repeat"},
-                "an episode of ", episode, " decisions holds no such window");
+                "an episode of ", Number(episode), " decisions holds no such window");
   rules.Require(config.total_decisions() > seed_phase,
-                {"total_decisions", "learning.seed_decisions", "learning.seed_episodes"},
-                "the run would end in its seed phase of ", seed_phase, " decisions");
+                {"total_decisions", "learning.seed_decisions", "learning.seed_episodes",
+                 "environment.episode_steps", "environment.action_repeat"},
+                "the run would end in its seed phase of ", Number(seed_phase), " decisions");
   // An episode's last observation is a row of its own.
-  const int64_t seed_rows = seed_phase + seed_phase / episode + 1;
+  const double seed_rows = seed_phase + std::floor(seed_phase / episode) + 1;
   rules.Require(config.replay().capacity_rows() >= seed_rows,
-                {"replay.capacity_rows", "learning.seed_decisions", "learning.seed_episodes"},
-                "must hold the ", seed_rows, " rows of the seed phase");
+                {"replay.capacity_rows", "learning.seed_decisions", "learning.seed_episodes",
+                 "environment.episode_steps", "environment.action_repeat"},
+                "must hold the ", Number(seed_rows), " rows of the seed phase");
 
   const v1::ActorConfig& a = config.actor();
   rules.Require(config.learner().publish_every() <= a.max_parameter_lag_updates(),
@@ -246,8 +262,9 @@ void CheckFlow(const v1::RunConfig& config, Rules& rules) {
 
 }  // namespace
 
-std::vector<std::string> RangeMistakes(const v1::RunConfig& config) {
+std::vector<std::string> Mistakes(const v1::RunConfig& config) {
   std::vector<std::string> mistakes;
+  std::set<std::string> out_of_range;
   ForEachField(
       config, [&](const std::string& path, const Message& holder, const FieldDescriptor& field) {
         if (!field.has_default_value() && !holder.GetReflection()->HasField(holder, &field)) return;
@@ -258,21 +275,18 @@ std::vector<std::string> RangeMistakes(const v1::RunConfig& config) {
         if (std::isfinite(*value) && InRange(range, *value)) return;
         mistakes.push_back(absl::StrCat(path, " = ", Number(*value), ": must be ",
                                         has_range ? Allowed(range) : "finite"));
+        out_of_range.insert(path);
       });
-  return mistakes;
-}
-
-std::vector<std::string> RuleMistakes(const v1::RunConfig& config) {
-  Rules rules(config);
+  Rules rules(config, out_of_range);
   CheckModelAndPlanner(config, rules);
   CheckLosses(config, rules);
   CheckFlow(config, rules);
-  return rules.Take();
+  for (std::string& mistake : rules.Take()) mistakes.push_back(std::move(mistake));
+  return mistakes;
 }
 
 absl::Status Validate(const v1::RunConfig& config) {
-  std::vector<std::string> mistakes = RangeMistakes(config);
-  for (std::string& mistake : RuleMistakes(config)) mistakes.push_back(std::move(mistake));
+  const std::vector<std::string> mistakes = Mistakes(config);
   if (mistakes.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrJoin(mistakes, "\n"));
 }

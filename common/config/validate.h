@@ -1,5 +1,4 @@
-// The two halves of Validate(), apart because rules between fields would mislead about a config
-// that was not read completely.
+// What is wrong with a RunConfig, as lines.
 #ifndef POMPC_COMMON_CONFIG_VALIDATE_H_
 #define POMPC_COMMON_CONFIG_VALIDATE_H_
 
@@ -10,11 +9,9 @@
 
 namespace pompc {
 
-// Fields out of the range that config.proto gives them, or not finite.
-std::vector<std::string> RangeMistakes(const v1::RunConfig& config);
-
-// Fields that contradict each other.
-std::vector<std::string> RuleMistakes(const v1::RunConfig& config);
+// First the fields out of the range that config.proto gives them, or not finite; then those that
+// contradict each other. A field out of range takes part in no contradiction.
+std::vector<std::string> Mistakes(const v1::RunConfig& config);
 
 }  // namespace pompc
 

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <regex>
 #include <vector>
 
 #include "absl/strings/str_split.h"
@@ -41,6 +42,18 @@ RunConfig With(const std::string& path, double value) {
   return config;
 }
 
+// Those of Mistakes() that are about the range of one field.
+std::vector<std::string> RangeMistakes(const RunConfig& config) {
+  std::vector<std::string> result;
+  for (const std::string& mistake : Mistakes(config)) {
+    if (std::regex_search(mistake,
+                          std::regex("^[a-z_.]+ = [^,]*: must be (in|at|greater|finite)"))) {
+      result.push_back(mistake);
+    }
+  }
+  return result;
+}
+
 void ExpectRefused(const std::string& path, double value) {
   const absl::Status status = Validate(With(path, value));
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << path << " = " << value;
@@ -52,7 +65,7 @@ void ExpectInRange(const std::string& path, double value) {
   EXPECT_THAT(RangeMistakes(With(path, value)), ElementsAre()) << path << " = " << value;
 }
 
-TEST(RangeMistakesTest, EveryRangeHoldsAtItsEndsAndIsEnforcedBeyondThem) {
+TEST(MistakesTest, EveryRangeHoldsAtItsEndsAndIsEnforcedBeyondThem) {
   int ranges = 0;
   ForEachField(
       RunConfig(), [&](const std::string& path, const Message&, const FieldDescriptor& field) {
@@ -76,7 +89,7 @@ TEST(RangeMistakesTest, EveryRangeHoldsAtItsEndsAndIsEnforcedBeyondThem) {
   EXPECT_GT(ranges, 60);
 }
 
-TEST(RangeMistakesTest, EveryNumberHasARangeAndMustBeFinite) {
+TEST(MistakesTest, EveryNumberHasARangeAndMustBeFinite) {
   ForEachField(
       RunConfig(), [&](const std::string& path, const Message&, const FieldDescriptor& field) {
         const auto type = field.cpp_type();
@@ -92,7 +105,7 @@ TEST(RangeMistakesTest, EveryNumberHasARangeAndMustBeFinite) {
       });
 }
 
-TEST(RangeMistakesTest, MessageNamesPathValueAndWhatIsAllowed) {
+TEST(MistakesTest, MessageNamesPathValueAndWhatIsAllowed) {
   EXPECT_THAT(RangeMistakes(With("learning.rho", 0)),
               ElementsAre("learning.rho = 0: must be in (0, 1]"));
   EXPECT_THAT(RangeMistakes(With("learning.reward_weight", -0.25)),
@@ -107,7 +120,7 @@ struct RuleCase {
   std::string message;
 };
 
-TEST(RuleMistakesTest, EveryRuleIsEnforcedAlone) {
+TEST(MistakesTest, EveryRuleIsEnforcedAlone) {
   const std::vector<RuleCase> cases = {
       {{"model.latent_dim=500"}, "model.latent_dim = 500, model.simnorm_dim = 8: latent_dim must"},
       {{"model.bin_min=10"}, "bin_min must be less"},
@@ -128,6 +141,9 @@ TEST(RuleMistakesTest, EveryRuleIsEnforcedAlone) {
       {{"learning.target_kl=1", "learning.kl_weight_final=1", "learning.kl_weight_steps=1"},
        "either tuned to a target or scheduled"},
       {{"learning.target_kl=1", "learning.kl_weight=0"}, "tuning starts from kl_weight"},
+      {{"learning.divergence=CROSS_ENTROPY", "model.policy_form=SQUASHED",
+        "learning.return_weight=0", "learning.prior_source=REPLAY", "learning.reanalyze_windows=0"},
+       "return_weight must be greater than 0"},
       {{"learning.divergence=CROSS_ENTROPY", "model.policy_form=SQUASHED",
         "learning.prior_source=REANALYZED"},
        "CROSS_ENTROPY needs prior_source REPLAY"},
@@ -177,8 +193,26 @@ TEST(ValidateTest, ReportsRangesAndRulesTogetherOneALine) {
   const std::vector<std::string> lines =
       absl::StrSplit(std::string(Validate(config).message()), '\n');
   EXPECT_THAT(lines, ElementsAre(HasSubstr("model.simnorm_dim = 0: must be in [2, 128]"),
-                                 HasSubstr("learning.rho = 2"), HasSubstr("latent_dim must"),
-                                 HasSubstr("num_elites must")));
+                                 HasSubstr("learning.rho = 2"), HasSubstr("num_elites must")));
+}
+
+TEST(ValidateTest, ARuleWhoseFieldIsOutOfRangeSaysNothing) {
+  // What a weight below 0 should have been is unknown: it may not be called "no weight" either.
+  RunConfig config = With("learning.kl_weight", -1);
+  config.mutable_learning()->set_return_weight(0);
+  EXPECT_THAT(Mistakes(config),
+              ElementsAre(HasSubstr("learning.kl_weight = -1: must be at least 0")));
+  // Every rule survives every field at its wildest.
+  ForEachField(
+      RunConfig(), [&](const std::string& path, const Message&, const FieldDescriptor& field) {
+        if (!field.options().HasExtension(v1::range)) return;
+        const bool is_double = field.cpp_type() == FieldDescriptor::CPPTYPE_DOUBLE;
+        const double big = is_double                                            ? 1e308
+                           : field.cpp_type() == FieldDescriptor::CPPTYPE_INT64 ? 9e18
+                                                                                : 2147483647;
+        EXPECT_THAT(Mistakes(With(path, -big)), testing::Contains(HasSubstr(path + " = "))) << path;
+        Mistakes(With(path, big));
+      });
 }
 
 TEST(ValidateTest, EmptyMessageMeansTheDefaults) { EXPECT_TRUE(Validate(RunConfig()).ok()); }
