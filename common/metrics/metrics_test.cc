@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <atomic>
+#include <filesystem>
 #include <regex>
 #include <set>
 
 #include "absl/strings/str_split.h"
+#include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/metrics/server.h"
 #include "gmock/gmock.h"
@@ -51,6 +53,22 @@ TEST(MetricTableTest, NamesFollowTheRules) {
 }
 
 TEST(MetricTableTest, LabelsAreClosedSetsOfFewerThanTen) {
+TEST(MetricTableTest, EveryMetricIsSetBySomeProgram) {
+  std::string code;
+  for (const char* room : {"actor", "cli", "common", "learner", "replay"}) {
+    for (const auto& file : std::filesystem::recursive_directory_iterator(room)) {
+      const std::string name = file.path().string();
+      const bool source = name.ends_with(".cc") || name.ends_with(".h");
+      if (!source || name.ends_with("_test.cc") || name == "common/metrics/table.h") continue;
+      code += ReadFile(name).value();
+    }
+  }
+  for (const MetricSpec& spec : kMetricTable) {
+    EXPECT_NE(code.find("\"" + std::string(spec.name) + "\""), std::string::npos)
+        << spec.name << " is in the table, but no code uses it";
+  }
+}
+
   const std::set<std::string_view> labels = {"side", "loss", "code", "severity"};
   for (const MetricSpec& spec : kMetricTable) {
     if (spec.label.empty()) {
@@ -111,15 +129,19 @@ TEST(MetricsRegistryTest, ExposesTheProcessAndTheRun) {
   EXPECT_THAT(text, Not(HasSubstr("severity=\"warning\"} 0\n")));
 }
 
-// The answer to one GET, headers included.
-std::string Get(int port, const std::string& path) {
+int Connect(int port) {
   const int fd = socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address = {};
   address.sin_family = AF_INET;
   address.sin_port = htons(static_cast<uint16_t>(port));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   EXPECT_EQ(connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
-  const std::string request = "GET " + path + " HTTP/1.0\r\n\r\n";
+  return fd;
+}
+
+// The answer to one request, headers included.
+std::string Exchange(int port, const std::string& request) {
+  const int fd = Connect(port);
   EXPECT_EQ(write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
   std::string answer;
   char buffer[4096];
@@ -129,6 +151,10 @@ std::string Get(int port, const std::string& path) {
 }
 
 TEST(MetricsServerTest, ServesMetricsAndHealthOnAFreePort) {
+std::string Get(int port, const std::string& path) {
+  return Exchange(port, "GET " + path + " HTTP/1.0\r\n\r\n");
+}
+
   MetricsRegistry metrics;
   metrics.GetGauge("pompc_replay_items")->Set(12);
   std::atomic<bool> healthy = false;
@@ -147,6 +173,17 @@ TEST(MetricsServerTest, ServesMetricsAndHealthOnAFreePort) {
 }
 
 TEST(MetricsServerTest, TakenAddressIsUnavailableAndNamed) {
+TEST(MetricsServerTest, RefusesOtherMethodsAndAnswersTheNextClientAfterOneThatHungUp) {
+  MetricsRegistry metrics;
+  auto server = MetricsServer::Start(":0", &metrics, [] { return absl::OkStatus(); });
+  ASSERT_TRUE(server.ok()) << server.status();
+  const int silent = Connect((*server)->port());
+  EXPECT_EQ(write(silent, "GET /met", 8), 8);
+  close(silent);
+  EXPECT_THAT(Get((*server)->port(), "/healthz?verbose"), HasSubstr("HTTP/1.1 200 OK"));
+  EXPECT_THAT(Exchange((*server)->port(), "POST /metrics HTTP/1.1\r\n\r\n"), HasSubstr("405"));
+}
+
   MetricsRegistry metrics;
   const auto health = [] { return absl::OkStatus(); };
   auto first = MetricsServer::Start(":0", &metrics, health);
@@ -156,6 +193,8 @@ TEST(MetricsServerTest, TakenAddressIsUnavailableAndNamed) {
   EXPECT_EQ(second.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(second.message()), HasSubstr(address));
 }
+  EXPECT_EQ(MetricsServer::Start("localhost", &metrics, health).status().code(),
+            absl::StatusCode::kUnavailable);
 
 }  // namespace
 }  // namespace pompc

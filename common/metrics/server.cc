@@ -1,64 +1,143 @@
 #include "common/metrics/server.h"
 
-#include <civetweb.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+#include <cstdint>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 namespace pompc {
 namespace {
 
-// Answers and returns the code, as civetweb wants of its handlers.
-int Answer(mg_connection* connection, int code, const char* type, const std::string& body) {
-  mg_printf(
-      connection,
-      "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n",
-      code, mg_get_response_code_text(connection, code), type, body.size());
-  mg_write(connection, body.data(), body.size());
-  return code;
+// With a client, for each part of its request and of the answer that it takes.
+constexpr int kPatienceMs = 2000;
+constexpr size_t kMaxRequestBytes = 8192;
+
+std::string Response(absl::string_view code, absl::string_view type, absl::string_view body) {
+  return absl::StrCat("HTTP/1.1 ", code, "\r\nContent-Type: ", type,
+                      "\r\nContent-Length: ", body.size(), "\r\nConnection: close\r\n\r\n", body);
 }
 
 }  // namespace
 
-int MetricsServer::ServeMetrics(mg_connection* connection, void* server) {
-  return Answer(connection, 200, "text/plain; version=0.0.4; charset=utf-8",
-                static_cast<MetricsServer*>(server)->registry_->Text());
-}
-
-int MetricsServer::ServeHealth(mg_connection* connection, void* server) {
-  const absl::Status status = static_cast<MetricsServer*>(server)->health_();
-  return Answer(connection, status.ok() ? 200 : 503, "text/plain; charset=utf-8",
-                status.ToString() + "\n");
-}
-
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
     const std::string& address, const MetricsRegistry* registry,
     std::function<absl::Status()> health) {
-  static const unsigned initialised = mg_init_library(MG_FEATURES_DEFAULT);
-  (void)initialised;
   std::unique_ptr<MetricsServer> server(new MetricsServer(registry, std::move(health)));
-  const std::string listen = address.starts_with(":") ? "0.0.0.0" + address : address;
-  const char* options[] = {"listening_ports", listen.c_str(), "num_threads", "2", nullptr};
-  mg_callbacks callbacks = {};
-  callbacks.log_message = [](const mg_connection*, const char*) { return 1; };  // No stray lines.
-  errno = 0;
-  server->context_ = mg_start(&callbacks, nullptr, options);
-  mg_server_port port = {};
-  if (server->context_ == nullptr || mg_get_server_ports(server->context_, 1, &port) != 1) {
-    return absl::UnavailableError(absl::StrCat("cannot serve metrics on ", address,
-                                               errno != 0 ? ": " : "",
-                                               errno != 0 ? std::strerror(errno) : ""));
+  const absl::Status listens = server->Listen(address);
+  if (!listens.ok()) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot serve metrics on ", address, ": ", listens.message()));
   }
-  server->port_ = port.port;
-  mg_set_request_handler(server->context_, "/metrics$", ServeMetrics, server.get());
-  mg_set_request_handler(server->context_, "/healthz$", ServeHealth, server.get());
+  server->thread_.emplace("metrics", [s = server.get()] { s->Serve(); });
   return server;
 }
 
 MetricsServer::~MetricsServer() {
-  if (context_ != nullptr) mg_stop(context_);
+  if (thread_.has_value()) {
+    eventfd_write(stop_, 1);
+    thread_->Join();
+  }
+  for (const int fd : {listener_, stop_}) {
+    if (fd >= 0) close(fd);
+  }
+}
+
+absl::Status MetricsServer::Listen(const std::string& address) {
+  const size_t colon = address.rfind(':');
+  if (colon == std::string::npos) return absl::InvalidArgumentError("no port");
+  absl::string_view host = absl::string_view(address).substr(0, colon);
+  if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");  // An IPv6 address.
+  addrinfo hints = {};
+  hints.ai_flags = AI_NUMERICSERV;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  const int error = getaddrinfo(host.empty() ? "0.0.0.0" : std::string(host).c_str(),
+                                address.c_str() + colon + 1, &hints, &found);
+  if (error != 0) return absl::InvalidArgumentError(gai_strerror(error));
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, freeaddrinfo);
+
+  stop_ = eventfd(0, EFD_CLOEXEC);
+  listener_ = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const int yes = 1;
+  sockaddr_storage bound = {};
+  socklen_t size = sizeof(bound);
+  // A restarted process takes its port over from connections that still linger on it.
+  if (stop_ < 0 || listener_ < 0 ||
+      setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0 ||
+      bind(listener_, found->ai_addr, found->ai_addrlen) != 0 || listen(listener_, 16) != 0 ||
+      getsockname(listener_, reinterpret_cast<sockaddr*>(&bound), &size) != 0) {
+    return absl::ErrnoToStatus(errno, "listen");
+  }
+  port_ = ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&bound)->sin6_port
+                                            : reinterpret_cast<sockaddr_in*>(&bound)->sin_port);
+  return absl::OkStatus();
+}
+
+bool MetricsServer::AwaitReadable(int socket, int milliseconds) const {
+  pollfd fds[2] = {{socket, POLLIN, 0}, {stop_, POLLIN, 0}};
+  int ready;
+  do ready = poll(fds, 2, milliseconds);
+  while (ready < 0 && errno == EINTR);
+  return ready > 0 && fds[1].revents == 0;
+}
+
+void MetricsServer::Serve() {
+  while (AwaitReadable(listener_, -1)) {
+    const int client = accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC);
+    if (client >= 0) {
+      AnswerClient(client);
+      close(client);
+    } else if (errno == EMFILE || errno == ENFILE) {
+      // The client stays in the listener's queue: look again when descriptors may be free.
+      AwaitReadable(stop_, kPatienceMs);
+    }
+  }
+}
+
+void MetricsServer::AnswerClient(int client) const {
+  const timeval patience = {.tv_sec = kPatienceMs / 1000, .tv_usec = 0};
+  setsockopt(client, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+  std::string request;
+  char part[kMaxRequestBytes];
+  // In a few parts at most, so that a client which sends byte by byte cannot stay.
+  for (int parts = 0; parts < 8 && !absl::StrContains(request, "\r\n\r\n"); ++parts) {
+    if (!AwaitReadable(client, kPatienceMs)) return;
+    const ssize_t n = recv(client, part, sizeof(part), 0);
+    if (n <= 0) return;
+    request.append(part, static_cast<size_t>(n));
+  }
+  const std::string answer = Answer(request.substr(0, request.find("\r\n")));
+  for (size_t sent = 0; sent < answer.size();) {
+    const ssize_t n = send(client, answer.data() + sent, answer.size() - sent, MSG_NOSIGNAL);
+    if (n <= 0) return;
+    sent += static_cast<size_t>(n);
+  }
+}
+
+std::string MetricsServer::Answer(absl::string_view request_line) const {
+  constexpr absl::string_view kText = "text/plain; charset=utf-8";
+  if (!absl::ConsumePrefix(&request_line, "GET ")) {
+    return Response("405 Method Not Allowed", kText, "only GET\n");
+  }
+  const absl::string_view path = request_line.substr(0, request_line.find_first_of(" ?"));
+  if (path == "/metrics") {
+    return Response("200 OK", "text/plain; version=0.0.4; charset=utf-8", registry_->Text());
+  }
+  if (path == "/healthz") {
+    const absl::Status health = health_();
+    return Response(health.ok() ? "200 OK" : "503 Service Unavailable", kText,
+                    health.ToString() + "\n");
+  }
+  return Response("404 Not Found", kText, "there are /metrics and /healthz\n");
 }
 
 }  // namespace pompc

@@ -2,6 +2,9 @@
 # Installs what pompc builds with: Debian packages (packages.txt) and pinned, hash-checked wheels
 # (requirements.txt) unpacked into $POMPC_DEPS (default .deps/ of this checkout).
 # Repeating it is safe; when nothing changed it takes well under a second.
+#
+#   deploy/setup/setup.sh           what every build needs
+#   deploy/setup/setup.sh --cuda    also what the CUDA build needs to run (requirements-cuda.txt)
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -10,6 +13,10 @@ deps=${POMPC_DEPS:-$root/.deps}
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
+case ${1:-} in
+  "" | --cuda) ;;
+  *) die "unknown argument $1 (there is --cuda alone)" ;;
+esac
 [ "$(uname -m)" = x86_64 ] || die "this machine is $(uname -m); the pinned wheels are for x86_64"
 
 # --- Debian packages -------------------------------------------------------------------------
@@ -31,28 +38,42 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 # --- Wheels ----------------------------------------------------------------------------------
-stamp=$deps/wheels/.installed
-want=$(sha256sum <"$here/requirements.txt")
-if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
-  say "fetching pinned wheels (600 MB, once) into $deps"
-  rm -rf "$deps/wheels" "$deps/download"
+# fetch FILE: downloads the wheels that FILE pins and unpacks them into $deps/wheels.
+fetch() {
+  local platforms=() glibc wheel
+  rm -rf "$deps/download"
   mkdir -p "$deps/wheels" "$deps/download"
-  platforms=()
-  for glibc in 17 25 27 28; do platforms+=(--platform "manylinux_2_${glibc}_x86_64"); done
+  for glibc in 12 17 18 25 27 28; do platforms+=(--platform "manylinux_2_${glibc}_x86_64"); done
   python3 -m pip download --quiet --disable-pip-version-check --no-cache-dir --no-deps \
     --require-hashes --only-binary=:all: --python-version 3.11 --implementation cp \
     "${platforms[@]}" --platform manylinux2014_x86_64 \
-    --dest "$deps/download" --requirement "$here/requirements.txt" ||
-    die "pip could not fetch the wheels of deploy/setup/requirements.txt (network or hash mismatch)"
+    --dest "$deps/download" --requirement "$1" ||
+    die "pip could not fetch the wheels of $1 (network or hash mismatch)"
   for wheel in "$deps"/download/*.whl; do
     case $(basename "$wheel") in
       torch-*) unzip -q -o "$wheel" 'torch/lib/*' 'torch/include/*' '*/licenses/*' -x '*/libtorch_python.so' -d "$deps/wheels" ;;
       *) unzip -q -o "$wheel" -d "$deps/wheels" ;;
     esac || die "could not unpack $(basename "$wheel")"
   done
+  rm -rf "$deps/download"
+}
+
+# A stamp holds the hash of the file whose wheels are there.
+stamp=$deps/wheels/.installed
+want=$(sha256sum <"$here/requirements.txt")
+if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
+  say "fetching pinned wheels (600 MB, once) into $deps"
+  rm -rf "$deps/wheels"
+  fetch "$here/requirements.txt"
   # The linker wants the unversioned name beside the versioned library of the wheel.
   ln -sf libmujoco.so.4.0.0 "$deps/wheels/mujoco/libmujoco.so"
-  rm -rf "$deps/download"
   printf '%s\n' "$want" >"$stamp"
+fi
+cuda_stamp=$deps/wheels/.installed-cuda
+cuda_want=$(sha256sum <"$here/requirements-cuda.txt")
+if [ "${1:-}" = --cuda ] && [ "$(cat "$cuda_stamp" 2>/dev/null)" != "$cuda_want" ]; then
+  say "fetching pinned CUDA libraries (2 GB, once) into $deps"
+  fetch "$here/requirements-cuda.txt"
+  printf '%s\n' "$cuda_want" >"$cuda_stamp"
 fi
 say "ready (dependencies in $deps)"

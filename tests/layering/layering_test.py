@@ -42,9 +42,9 @@ ROOMS = {
 UNRESTRICTED = ["cli", "bench", "tests"]
 CODE = {".h", ".cc", ".inc", ".cu", ".cuh"}
 INCLUDES = {"torch": r"(torch|ATen|c10)/", "mujoco": r"mujoco/", "grpc": r"grpc(pp)?/|.*\.grpc\.pb\.h",
-            "prometheus": r"prometheus/|civetweb", "rocksdb": r"rocksdb/"}
+            "prometheus": r"prometheus/", "rocksdb": r"rocksdb/"}
 LINKS = {"torch": r"\bTORCH\b|pompc_torch\b", "mujoco": r"\bpompc_mujoco\b|\bmujoco_library\b",
-         "grpc": r"gRPC::|\bproto_grpc\b", "prometheus": r"prometheus-cpp|civetweb",
+         "grpc": r"gRPC::|\bproto_grpc\b", "prometheus": r"prometheus-cpp",
          "rocksdb": r"(?i)\brocksdb\b"}
 
 
