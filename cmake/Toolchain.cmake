@@ -31,7 +31,9 @@ endif()
 add_link_options(-fuse-ld=lld)
 
 if(POMPC_SANITIZE)
-  add_compile_options(-fsanitize=${POMPC_SANITIZE} -fno-sanitize-recover=all)
+  # g++ sees uninitialised variables that are none once it has added its checks.
+  add_compile_options(-fsanitize=${POMPC_SANITIZE} -fno-sanitize-recover=all
+    -Wno-maybe-uninitialized)
   add_link_options(-fsanitize=${POMPC_SANITIZE})
 endif()
 

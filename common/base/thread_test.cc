@@ -1,5 +1,6 @@
 #include "common/base/thread.h"
 
+#include <atomic>
 #include <optional>
 #include <string>
 
@@ -24,7 +25,7 @@ TEST(ThreadTest, DestructorWaitsForTheBody) {
 }
 
 TEST(ThreadTest, ReplacingAThreadJoinsTheOldOne) {
-  int value = 0;
+  std::atomic<int> value = 0;  // Both run at the same time before the old one is joined.
   Thread thread("first", [&] { value += 1; });
   thread = Thread("second", [&] { value += 10; });
   thread.Join();
