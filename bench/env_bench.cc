@@ -1,21 +1,32 @@
-// How fast environments step, beside a bare loop of the same MuJoCo calls in the same run.
+// How fast environments step, beside a bare loop of the same MuJoCo calls and beside peers, in one
+// run.
 //
-//   env_bench [task ...]       (default: one task per order of magnitude)
+//   env_bench [--envpool=PYTHON] [--dm_control=PYTHON] [task ...]
 //
-// Table 1: control steps per second of CPU time on one core. "bare" sets the controls and makes the
-// physics calls of a control step and nothing else; "environment" is Environment::Step() with
-// action_repeat 1, so it checks, scales, observes and rewards at every control step. Both start
-// from the same state with the same actions, take turns, and the best of the rounds counts. Table
-// 2: control steps per second of wall time of an EnvironmentBatch on one and two threads.
+// Table 1: control steps per second of CPU time on one core, with observation and reward at each.
+// "bare" sets the controls and makes the physics calls of a control step and nothing else;
+// "environment" is Environment::Step() with action_repeat 1, so it checks, scales, observes and
+// rewards at every control step. A peer, when a Python that has it is given
+// (bench/peers/README.md), is measured by bench/peers/env_peers.py. All get the same random actions
+// for one episode of 1000 control steps after a reset that is not timed, bare and environment from
+// the same state; they take turns, and the best round of each counts. Table 2: control steps per
+// second of wall time of an EnvironmentBatch on one and two threads. Their decisions are the same
+// ones, so the best time of each decision over the rounds counts.
 #include <time.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
+#include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "absl/strings/strip.h"
 #include "actor/env/environment_batch.h"
 #include "actor/env/random_state.h"
 #include "actor/env/suite_environment.h"
@@ -24,7 +35,15 @@
 namespace pompc {
 namespace {
 
-constexpr int kRounds = 7;
+constexpr int kRounds = 9;
+constexpr int kRoundsPerPeerRound = 3;  // Starting a peer takes long.
+constexpr int kSteps = 1000;
+
+struct Peer {
+  std::string name;
+  std::string python;
+  double best = 0;  // Control steps per second.
+};
 
 double CpuSeconds() {
   timespec t;
@@ -49,8 +68,8 @@ std::unique_ptr<dmc::SuiteEnvironment> Make(const std::string& task) {
   return *std::move(environment);
 }
 
-// CPU seconds of `steps` control steps after a reset, nothing but the physics.
-double TimeBare(dmc::SuiteEnvironment& environment, absl::Span<const float> actions, int steps) {
+// CPU seconds of kSteps control steps after a reset, nothing but the physics.
+double TimeBare(dmc::SuiteEnvironment& environment, absl::Span<const float> actions) {
   std::vector<float> observation(environment.spec().observation_dim);
   environment.Seed(0);
   POMPC_CHECK_OK(environment.Reset(absl::MakeSpan(observation)));
@@ -60,7 +79,7 @@ double TimeBare(dmc::SuiteEnvironment& environment, absl::Span<const float> acti
   const size_t dim = spec.action_dim;
   const bool euler = m->opt.integrator != mjINT_RK4;
   const double start = CpuSeconds();
-  for (int step = 0; step < steps; ++step) {
+  for (int step = 0; step < kSteps; ++step) {
     for (size_t i = 0; i < dim; ++i) {
       d->ctrl[i] = spec.action_min[i] +
                    (spec.action_max[i] - spec.action_min[i]) / 2 * (actions[step * dim + i] + 1.);
@@ -72,66 +91,114 @@ double TimeBare(dmc::SuiteEnvironment& environment, absl::Span<const float> acti
   return CpuSeconds() - start;
 }
 
-double TimeEnvironment(Environment& environment, absl::Span<const float> actions, int steps) {
+double TimeEnvironment(Environment& environment, absl::Span<const float> actions) {
   std::vector<float> observation(environment.spec().observation_dim);
   environment.Seed(0);
   POMPC_CHECK_OK(environment.Reset(absl::MakeSpan(observation)));
   const size_t dim = environment.spec().action_dim;
   const double start = CpuSeconds();
-  for (int step = 0; step < steps; ++step) {
+  for (int step = 0; step < kSteps; ++step) {
     POMPC_CHECK_OK(
         environment.Step(actions.subspan(step * dim, dim), absl::MakeSpan(observation)).status());
   }
   return CpuSeconds() - start;
 }
 
-void CompareWithBare(const std::vector<std::string>& tasks) {
-  std::printf("%-26s %14s %14s %8s\n", "control steps/s, one core", "bare", "environment", "ratio");
+// Control steps per second of a peer, from the JSON line that env_peers.py prints.
+double MeasurePeer(const Peer& peer, const std::string& task) {
+  const std::string command =
+      absl::StrCat("'", peer.python, "' '", POMPC_ENV_PEERS, "' ", peer.name, " '", task, "'");
+  std::FILE* output = popen(command.c_str(), "r");
+  POMPC_CHECK(output != nullptr) << command;
+  std::string text;
+  char line[512];
+  while (std::fgets(line, sizeof(line), output) != nullptr) text += line;
+  POMPC_CHECK(pclose(output) == 0) << command << " failed: " << text;
+  const std::string key = "\"control_steps_per_second\": ";
+  const size_t found = text.find(key);
+  POMPC_CHECK(found != std::string::npos) << command << " printed " << text;
+  return std::strtod(text.c_str() + found + key.size(), nullptr);
+}
+
+void CompareWithBareAndPeers(const std::vector<std::string>& tasks, std::vector<Peer> peers) {
+  std::printf("%-26s %12s %12s %8s", "control steps/s, one core", "bare", "environment", "of bare");
+  for (const Peer& peer : peers) std::printf(" %12s %8s", peer.name.c_str(), "ours is");
+  std::printf("\n");
   for (const std::string& task : tasks) {
     const auto bare = Make(task);
     const auto environment = Make(task);
-    constexpr int kSteps = 900;  // Within one episode.
     const std::vector<float> actions = RandomActions(kSteps * bare->spec().action_dim);
-    double best_bare = 1e9, best_environment = 1e9;
+    double best_bare = 0, best_environment = 0;
+    for (Peer& peer : peers) peer.best = 0;
     for (int round = 0; round < kRounds; ++round) {
-      best_bare = std::min(best_bare, TimeBare(*bare, actions, kSteps));
-      best_environment = std::min(best_environment, TimeEnvironment(*environment, actions, kSteps));
+      best_bare = std::max(best_bare, kSteps / TimeBare(*bare, actions));
+      best_environment =
+          std::max(best_environment, kSteps / TimeEnvironment(*environment, actions));
+      if (round % kRoundsPerPeerRound != 0) continue;
+      for (Peer& peer : peers) peer.best = std::max(peer.best, MeasurePeer(peer, task));
     }
-    std::printf("%-26s %14.0f %14.0f %7.1f%%\n", task.c_str(), kSteps / best_bare,
-                kSteps / best_environment, 100 * best_bare / best_environment);
+    std::printf("%-26s %12.0f %12.0f %7.1f%%", task.c_str(), best_bare, best_environment,
+                100 * best_environment / best_bare);
+    for (const Peer& peer : peers) {
+      std::printf(" %12.0f %7.2fx", peer.best, best_environment / peer.best);
+    }
+    std::printf("\n");
+    std::fflush(stdout);
   }
 }
 
-// Control steps per second of a batch of 16, action repeat 2.
-double BatchRate(const std::string& task, int num_threads) {
-  constexpr int kSize = 16, kDecisions = 100, kRepeat = 2;
-  auto batch =
-      EnvironmentBatch::Create({.task = task, .action_repeat = kRepeat}, kSize, num_threads);
-  POMPC_CHECK_OK(batch.status());
-  const EnvironmentSpec& spec = (*batch)->spec();
-  const std::vector<float> actions = RandomActions(kSize * spec.action_dim);
-  std::vector<float> observations(kSize * spec.observation_dim);
-  std::vector<StepResult> results(kSize);
-  double best = 1e9;
-  for (int round = 0; round < kRounds; ++round) {
-    POMPC_CHECK_OK((*batch)->Reset(absl::MakeSpan(observations)));
-    const double start = WallSeconds();
-    for (int i = 0; i < kDecisions; ++i) {
-      POMPC_CHECK_OK(
-          (*batch)->Step(actions, absl::MakeSpan(observations), absl::MakeSpan(results)));
-    }
-    best = std::min(best, WallSeconds() - start);
+// A batch that can be driven through the same decisions again and again.
+class BatchTimer {
+ public:
+  BatchTimer(const std::string& task, int num_threads) : best_(kDecisions, 1e9) {
+    auto batch =
+        EnvironmentBatch::Create({.task = task, .action_repeat = kRepeat}, kSize, num_threads);
+    POMPC_CHECK_OK(batch.status());
+    batch_ = *std::move(batch);
+    actions_ = RandomActions(kDecisions * kSize * batch_->spec().action_dim);
+    observations_.resize(kSize * batch_->spec().observation_dim);
+    results_.resize(kSize);
   }
-  return kSize * kDecisions * kRepeat / best;
-}
+
+  void Round() {
+    for (int i = 0; i < kSize; ++i) batch_->environment(i).Seed(i);
+    POMPC_CHECK_OK(batch_->Reset(absl::MakeSpan(observations_)));
+    const size_t num_actions = actions_.size() / kDecisions;
+    for (int i = 0; i < kDecisions; ++i) {
+      const auto actions = absl::MakeConstSpan(actions_).subspan(i * num_actions, num_actions);
+      const double start = WallSeconds();
+      POMPC_CHECK_OK(
+          batch_->Step(actions, absl::MakeSpan(observations_), absl::MakeSpan(results_)));
+      best_[i] = std::min(best_[i], WallSeconds() - start);
+    }
+  }
+
+  // Control steps per second of wall time.
+  double Rate() const {
+    return kDecisions * kSize * kRepeat / std::accumulate(best_.begin(), best_.end(), 0.0);
+  }
+
+ private:
+  static constexpr int kSize = 64, kDecisions = 20, kRepeat = 2;
+  std::unique_ptr<EnvironmentBatch> batch_;
+  std::vector<float> actions_, observations_;
+  std::vector<StepResult> results_;
+  std::vector<double> best_;  // Seconds of each decision.
+};
 
 void CompareThreads(const std::vector<std::string>& tasks) {
-  std::printf("\n%-26s %14s %14s %8s\n", "control steps/s, batch", "1 thread", "2 threads",
+  std::printf("\n%-26s %12s %12s %8s\n", "control steps/s, batch", "1 thread", "2 threads",
               "ratio");
   for (const std::string& task : tasks) {
-    const double one = BatchRate(task, 1);
-    const double two = BatchRate(task, 2);
-    std::printf("%-26s %14.0f %14.0f %7.2fx\n", task.c_str(), one, two, two / one);
+    BatchTimer one(task, 1);
+    BatchTimer two(task, 2);
+    for (int round = 0; round < kRounds; ++round) {
+      one.Round();
+      two.Round();
+    }
+    std::printf("%-26s %12.0f %12.0f %7.2fx\n", task.c_str(), one.Rate(), two.Rate(),
+                two.Rate() / one.Rate());
+    std::fflush(stdout);
   }
 }
 
@@ -139,11 +206,22 @@ void CompareThreads(const std::vector<std::string>& tasks) {
 }  // namespace pompc
 
 int main(int argc, char** argv) {
-  std::vector<std::string> tasks(argv + 1, argv + argc);
+  std::vector<std::string> tasks;
+  std::vector<pompc::Peer> peers;
+  for (const absl::string_view argument : absl::MakeConstSpan(argv, argc).subspan(1)) {
+    absl::string_view python = argument;
+    if (absl::ConsumePrefix(&python, "--envpool=")) {
+      peers.push_back({"envpool", std::string(python)});
+    } else if (absl::ConsumePrefix(&python, "--dm_control=")) {
+      peers.push_back({"dm_control", std::string(python)});
+    } else {
+      tasks.emplace_back(argument);
+    }
+  }
   if (tasks.empty()) {
-    tasks = {"cartpole-swingup", "cheetah-run",   "walker-run", "finger-spin",
+    tasks = {"cartpole-swingup", "walker-run",    "cheetah-run",
              "humanoid-run",     "quadruped-run", "dog-run"};
   }
-  pompc::CompareWithBare(tasks);
+  pompc::CompareWithBareAndPeers(tasks, peers);
   pompc::CompareThreads(tasks);
 }

@@ -6,6 +6,22 @@
 #include "common/base/status_macros.h"
 
 namespace pompc {
+namespace {
+
+// Sleeping and waking costs as much as several environment steps of a small task, and a batch is
+// often stepped again at once. So a thread looks this often, some 50 us, before it sleeps.
+constexpr int kLooks = 2000;
+
+template <typename Condition>
+void LookFor(const Condition& condition) {
+  for (int i = 0; i < kLooks && !condition(); ++i) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<EnvironmentBatch>> EnvironmentBatch::Create(
     const EnvironmentOptions& options, int num_environments, int num_threads) {
@@ -26,9 +42,15 @@ absl::StatusOr<std::unique_ptr<EnvironmentBatch>> EnvironmentBatch::Create(
 
 EnvironmentBatch::EnvironmentBatch(std::vector<std::unique_ptr<Environment>> environments,
                                    int num_threads)
-    : environments_(std::move(environments)), statuses_(environments_.size()) {
+    : environments_(std::move(environments)),
+      statuses_(environments_.size()),
+      shares_(num_threads) {
+  for (int i = 0; i < num_threads; ++i) {
+    shares_[i].begin = size() * i / num_threads;
+    shares_[i].end = size() * (i + 1) / num_threads;
+  }
   for (int i = 1; i < num_threads; ++i) {
-    workers_.emplace_back(absl::StrCat("env-", i), [this] { WorkerLoop(); });
+    workers_.emplace_back(absl::StrCat("env-", i), [this, i] { WorkerLoop(i); });
   }
 }
 
@@ -61,23 +83,24 @@ absl::Status EnvironmentBatch::Run(const Job& job) {
   }
   {
     absl::MutexLock lock(&mutex_);
-    next_.store(0, std::memory_order_relaxed);
+    for (Share& share : shares_) share.next.store(share.begin, std::memory_order_relaxed);
     job_ = job;
-    ++job_number_;
     busy_workers_ = static_cast<int>(workers_.size());
+    ++job_number_;
   }
-  Work(job);
+  Work(job, 0);
   {
-    const auto all_done = [this]()
-                              ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return busy_workers_ == 0; };
+    const auto all_done = [this] { return busy_workers_ == 0; };
+    LookFor(all_done);
     absl::MutexLock lock(&mutex_, absl::Condition(&all_done));
   }
   for (const absl::Status& status : statuses_) POMPC_RETURN_IF_ERROR(status);
   return absl::OkStatus();
 }
 
-void EnvironmentBatch::WorkerLoop() {
+void EnvironmentBatch::WorkerLoop(size_t thread) {
   for (int64_t done = 0;; ++done) {
+    LookFor([this, done] { return job_number_ > done; });
     Job job;
     {
       const auto ready = [this, done]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
@@ -87,17 +110,20 @@ void EnvironmentBatch::WorkerLoop() {
       if (stop_) return;
       job = job_;
     }
-    Work(job);
+    Work(job, thread);
     absl::MutexLock lock(&mutex_);
     --busy_workers_;
   }
 }
 
-void EnvironmentBatch::Work(const Job& job) {
-  for (;;) {
-    const int64_t index = next_.fetch_add(1, std::memory_order_relaxed);
-    if (index >= size()) return;
-    statuses_[index] = RunOne(job, index);
+void EnvironmentBatch::Work(const Job& job, size_t thread) {
+  for (size_t i = 0; i < shares_.size(); ++i) {
+    Share& share = shares_[(thread + i) % shares_.size()];
+    for (;;) {
+      const int64_t index = share.next.fetch_add(1, std::memory_order_relaxed);
+      if (index >= share.end) break;
+      statuses_[index] = RunOne(job, index);
+    }
   }
 }
 

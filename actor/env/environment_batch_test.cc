@@ -1,13 +1,38 @@
 #include "actor/env/environment_batch.h"
 
+#include <atomic>
 #include <cmath>
+#include <cstdint>
+#include <cstdlib>
 #include <limits>
 #include <memory>
+#include <new>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/base/attributes.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "mujoco/mujoco.h"
+
+// Every allocation of this program, C++'s and MuJoCo's, is counted here.
+namespace {
+std::atomic<int64_t> num_allocations{0};
+
+void* CountedAllocation(size_t size) {
+  ++num_allocations;
+  return std::aligned_alloc(64, (size + 63) / 64 * 64);
+}
+}  // namespace
+
+// Not inlined: GCC would see a mismatch of new and free().
+ABSL_ATTRIBUTE_NOINLINE void* operator new(size_t size) {
+  if (void* memory = CountedAllocation(size)) return memory;
+  throw std::bad_alloc();
+}
+ABSL_ATTRIBUTE_NOINLINE void operator delete(void* memory) noexcept { std::free(memory); }
+ABSL_ATTRIBUTE_NOINLINE void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 namespace pompc {
 namespace {
@@ -46,6 +71,46 @@ TEST(EnvironmentBatchTest, ResultsDoNotDependOnTheNumberOfThreads) {
   EXPECT_EQ(one.observations, three.observations);
   EXPECT_EQ(one.rewards, three.rewards);
 }
+
+TEST(EnvironmentBatchTest, ThreadsWithoutEnvironmentsOfTheirOwnDoNoHarm) {
+  EXPECT_EQ(RunBatch(kSize + 3).observations, RunBatch(1).observations);
+}
+
+class AllocationTest : public ::testing::TestWithParam<const char*> {
+ protected:
+  AllocationTest() { std::swap(mju_user_malloc, previous_malloc_); }
+  ~AllocationTest() override { std::swap(mju_user_malloc, previous_malloc_); }
+
+ private:
+  void* (*previous_malloc_)(size_t) = CountedAllocation;
+};
+
+TEST_P(AllocationTest, StepsAllocateNothing) {
+  auto batch = EnvironmentBatch::Create({.task = GetParam()}, 4, 2);
+  ASSERT_TRUE(batch.ok()) << batch.status();
+  std::vector<float> actions(4 * (*batch)->spec().action_dim, 0.5f);
+  std::vector<float> observations(4 * (*batch)->spec().observation_dim);
+  std::vector<StepResult> results(4);
+  ASSERT_TRUE((*batch)->Reset(absl::MakeSpan(observations)).ok());
+  // Once for what is made at a thread's or an environment's first step.
+  ASSERT_TRUE((*batch)->Step(actions, absl::MakeSpan(observations), absl::MakeSpan(results)).ok());
+  const int64_t before = num_allocations;
+  EXPECT_GT(before, 0);
+  bool ok = true;
+  for (int i = 0; i < 10; ++i) {
+    ok &= (*batch)->Step(actions, absl::MakeSpan(observations), absl::MakeSpan(results)).ok();
+  }
+  EXPECT_TRUE(ok);
+  EXPECT_EQ(num_allocations, before);
+}
+
+INSTANTIATE_TEST_SUITE_P(Tasks, AllocationTest,
+                         ::testing::Values("cartpole-swingup", "finger-spin", "humanoid-run",
+                                           "quadruped-run", "dog-run"),
+                         [](const ::testing::TestParamInfo<const char*>& info) {
+                           const std::string name = info.param;
+                           return name.substr(0, name.find('-'));
+                         });
 
 TEST(EnvironmentBatchTest, EnvironmentsAreSeededOneByOne) {
   auto batch = EnvironmentBatch::Create({.task = "pendulum-swingup", .seed = 10}, 3, 2);

@@ -169,9 +169,22 @@ TEST(EnvironmentTest, ModelsAreSharedUnlessResetsEditThem) {
   const auto walk = Make({.task = "walker-walk"});
   const auto run = Make({.task = "walker-run"});
   EXPECT_EQ(&walk->physics().model(), &run->physics().model());
+  const auto dog = Make({.task = "dog-run"});
+  const auto other_dog = Make({.task = "dog-run", .seed = 1});
+  EXPECT_EQ(&dog->physics().model(), &other_dog->physics().model());
   const auto easy = Make({.task = "reacher-easy"});
   const auto hard = Make({.task = "reacher-hard"});
   EXPECT_NE(&easy->physics().model(), &hard->physics().model());
+}
+
+TEST(EnvironmentTest, ModelsComeWithoutTexturesAndSkins) {
+  for (const char* task : {"cartpole-swingup", "quadruped-run", "dog-run"}) {
+    const auto environment = Make({.task = task});
+    const mjModel& m = environment->physics().model();
+    EXPECT_EQ(m.ntex, 0) << task;
+    EXPECT_EQ(m.nskin, 0) << task;
+  }
+  EXPECT_LT(mj_sizeModel(&Make({.task = "cartpole-swingup"})->physics().model()), 64 << 10);
 }
 
 TEST(EnvironmentTest, LqrTerminatesAtRest) {
@@ -204,6 +217,22 @@ TEST(EnvironmentTest, UnstableSimulationTruncatesAndKeepsTheLastObservation) {
   driver.Reset();
   EXPECT_TRUE(driver.Step().ok());
   EXPECT_EQ(driver.environment->unstable_episodes(), 1);
+}
+
+TEST(EnvironmentTest, MujocoOutOfMemoryTruncates) {
+  Driver driver({.task = "walker-run"});
+  driver.Reset();
+  mjData& data = driver.environment->physics().data();
+  const auto memory = data.narena;
+  data.narena = 64;
+  const absl::StatusOr<StepResult> result = driver.Step();
+  data.narena = memory;
+  ASSERT_TRUE(result.ok());
+  EXPECT_TRUE(result->truncated);
+  EXPECT_FALSE(result->terminated);
+  EXPECT_EQ(driver.environment->unstable_episodes(), 1);
+  driver.Reset();
+  EXPECT_TRUE(driver.Step().ok());
 }
 
 TEST(MujocoErrorsTest, ErrorsDoNotEndTheProcess) {
