@@ -1,5 +1,6 @@
 # `cmake --install` gives a relocatable tree: bin/ (programs), lib/ (the wheels' libraries),
-# share/pompc/ (presets, task models). Programs find lib/ and share/ relative to themselves.
+# share/pompc/ (presets, task models). Programs find lib/ and share/ relative to themselves; what
+# deploy/setup/packages.txt installs (gRPC, protobuf, Abseil, ...) stays the system's.
 get_property(binaries GLOBAL PROPERTY POMPC_BINARIES)
 set_target_properties(${binaries} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
 install(TARGETS ${binaries} RUNTIME DESTINATION bin)
@@ -7,7 +8,16 @@ install(TARGETS ${binaries} RUNTIME DESTINATION bin)
 set(libraries ${torch_lib}/libc10.so ${torch_lib}/libtorch_cpu.so ${torch_lib}/libgomp.so.1
   ${cuda_lib}/libcudart.so.13 ${cuda_lib}/libcupti.so.13 ${wheels}/mujoco/libmujoco.so.4.0.0)
 if(POMPC_CUDA)
-  list(APPEND libraries ${torch_lib}/libc10_cuda.so ${torch_lib}/libtorch_cuda.so)
+  list(APPEND libraries ${torch_lib}/libc10_cuda.so ${torch_lib}/libtorch_cuda.so
+    ${torch_lib}/libtorch_nvshmem.so
+    # These two are opened when first needed: linear algebra, kernels compiled at run time.
+    ${torch_lib}/libtorch_cuda_linalg.so ${torch_lib}/libcaffe2_nvrtc.so)
+  # NVIDIA's libraries are 3 GB, and machines with a GPU often have them: then LD_LIBRARY_PATH says
+  # where. `cmake --install ... --component cuda_libraries` puts those of setup.sh --cuda into lib/.
+  foreach(part cu13 cudnn cusparselt nccl nvshmem)
+    install(DIRECTORY ${wheels}/nvidia/${part}/lib/ DESTINATION lib COMPONENT cuda_libraries
+      EXCLUDE_FROM_ALL FILES_MATCHING PATTERN "*.so.*")
+  endforeach()
 endif()
 install(FILES ${libraries} DESTINATION lib)
 install(DIRECTORY configs/ DESTINATION share/pompc/configs FILES_MATCHING PATTERN "*.textproto")
