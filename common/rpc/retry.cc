@@ -61,6 +61,7 @@ absl::Status UnaryCaller::Call(const std::function<grpc::Status(grpc::ClientCont
     absl::Status status = FromGrpc(attempt(&context));
     const auto counter = calls_.find(status.code());
     (counter == calls_.end() ? other_calls_ : counter->second)->Increment();
+    if (absl::IsCancelled(status)) status = absl::UnavailableError("the server ended the call");
     if (!WorthAnotherAttempt(status)) return status;
 
     const absl::Time next = clock_->Now() + backoff_.Next();

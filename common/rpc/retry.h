@@ -22,7 +22,7 @@ struct RetryPolicy {
   absl::Duration attempt_timeout = absl::Seconds(10);        // Deadline of each attempt.
   absl::Duration give_up_after = absl::InfiniteDuration();   // No attempt starts later than this.
   absl::Duration initial_backoff = absl::Milliseconds(100);  // > 0.
-  absl::Duration max_backoff = absl::Seconds(5);             // >= initial_backoff.
+  absl::Duration max_backoff = absl::Seconds(2);             // >= initial_backoff.
 };
 
 // The waits between attempts: doubling from initial_backoff to max_backoff, each drawn uniformly
@@ -52,7 +52,7 @@ class UnaryCaller {
   // Runs `attempt`, which makes one call with the context it is given, until the outcome is neither
   // UNAVAILABLE nor DEADLINE_EXCEEDED, and returns that outcome; or the last one once
   // give_up_after has passed; or CANCELLED once `stop` is raised, which also ends the wait between
-  // attempts.
+  // attempts. A call that a server cancels, which it does when it shuts down, is UNAVAILABLE.
   //
   //   caller.Call([&](grpc::ClientContext* context) { return stub.Join(context, request, &answer);
   //   });

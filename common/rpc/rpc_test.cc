@@ -183,6 +183,12 @@ TEST_F(RpcTest, StopEndsTheWaitBetweenAttempts) {
   EXPECT_EQ(status.code(), absl::StatusCode::kCancelled);
 }
 
+TEST_F(RpcTest, ACallThatTheServerCancelsIsWorthAnotherAttempt) {
+  service_.error = absl::CancelledError("shutting down");
+  StartServer(SocketAddress());
+  EXPECT_TRUE(absl::IsUnavailable(GetStatus(server_->address(), OneAttempt(absl::Seconds(5)))));
+}
+
 TEST_F(RpcTest, ErrorsThatRepetitionCannotCureAreReturnedAtOnce) {
   service_.error = absl::FailedPreconditionError("not in this phase");
   StartServer(SocketAddress());

@@ -19,6 +19,20 @@ inline grpc::Status ToGrpc(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
 
+// Whether the same request would be refused again. All else (UNAVAILABLE, CANCELLED by a server
+// that shuts down, the transport's INTERNAL...) is worth another connection.
+inline bool IsRefusal(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kInvalidArgument:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kUnimplemented:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace pompc
 
 #endif  // POMPC_COMMON_RPC_STATUS_H_

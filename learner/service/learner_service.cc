@@ -3,19 +3,9 @@
 #include <utility>
 
 #include "absl/status/status.h"
-#include "common/rpc/status.h"
+#include "common/rpc/answer.h"
 
 namespace pompc {
-namespace {
-
-grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc(status));
-  return reactor;
-}
-
-}  // namespace
-
 grpc::ServerUnaryReactor* LearnerService::GetConfig(grpc::CallbackServerContext* context,
                                                     const v1::GetConfigRequest* /*request*/,
                                                     v1::GetConfigResponse* response) {

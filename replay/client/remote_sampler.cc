@@ -7,7 +7,6 @@
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
 #include "common/rpc/status.h"
-#include "replay/client/refusal.h"
 
 namespace pompc {
 

@@ -8,7 +8,6 @@
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
 #include "common/rpc/status.h"
-#include "replay/client/refusal.h"
 
 namespace pompc {
 
@@ -43,9 +42,10 @@ bool RemoteWriter::CanQueue(int64_t rows) const {
 }
 
 bool RemoteWriter::CanSend() const {
-  if (sent_segments_ == queue_.size()) return false;
+  // Before the greeting it is unknown whether this is still the table that the numbers are for.
+  if (!credits_.has_value() || sent_segments_ == queue_.size()) return false;
   return sent_segments_ == 0 ||
-         sent_rows_ + queue_[sent_segments_]->segment().num_rows() <= credits_.value_or(0);
+         sent_rows_ + queue_[sent_segments_].request->segment().num_rows() <= *credits_;
 }
 
 absl::Status RemoteWriter::Await(const absl::Condition& decided, absl::Time deadline) {
@@ -69,8 +69,8 @@ absl::Status RemoteWriter::Append(v1::Segment segment, absl::Time deadline) {
     return closed_ || !refused_.ok() || CanQueue(rows);
   };
   POMPC_RETURN_IF_ERROR(Await(absl::Condition(&decided), deadline));
-  request->mutable_segment()->set_sequence(++last_sequence_);
-  queue_.push_back(std::move(request));
+  queue_.push_back({request, request->segment().first_row()});
+  Number(queue_.back());
   queued_rows_ += rows;
   queue_rows_metric_->Set(queued_rows_);
   return absl::OkStatus();
@@ -84,13 +84,36 @@ absl::Status RemoteWriter::Flush(absl::Time deadline) {
   return Await(absl::Condition(&decided), deadline);
 }
 
+void RemoteWriter::Number(Queued& queued) {
+  v1::Segment& segment = *queued.request->mutable_segment();
+  const uint64_t first_row =
+      first_rows_.try_emplace(segment.episode_id(), started_over_ ? queued.first_row : 0)
+          .first->second;
+  segment.set_sequence(++last_sequence_);
+  segment.set_first_row(queued.first_row - first_row);
+  if (segment.ends_episode()) first_rows_.erase(segment.episode_id());
+}
+
+void RemoteWriter::StartOver() {
+  POMPC_LOG(WARNING) << "replay lost its rows and begins anew writer_id=" << options_.writer_id
+                     << " lost_segments=" << last_sequence_ - queue_.size()
+                     << " resent_rows=" << queued_rows_;
+  started_over_ = true;
+  last_sequence_ = 0;
+  first_rows_.clear();
+  for (Queued& queued : queue_) Number(queued);
+}
+
 void RemoteWriter::Acknowledge(const v1::AppendResponse& response) {
   absl::MutexLock lock(&mu_);
+  const bool greeting = !credits_.has_value();
+  if (greeting && table_id_ != 0 && response.table_id() != table_id_) StartOver();
+  table_id_ = response.table_id();
   credits_ = response.credits();
   admitted_ = true;
   while (sent_segments_ > 0 &&
-         queue_.front()->segment().sequence() <= response.acknowledged_sequence()) {
-    const int64_t rows = queue_.front()->segment().num_rows();
+         queue_.front().request->segment().sequence() <= response.acknowledged_sequence()) {
+    const int64_t rows = queue_.front().request->segment().num_rows();
     queue_.pop_front();
     --sent_segments_;
     sent_rows_ -= rows;
@@ -120,7 +143,7 @@ absl::Status RemoteWriter::Upload(v1::Replay::Stub* stub) {
   });
   // (2)
   while (true) {
-    RequestPtr request;
+    std::shared_ptr<const v1::AppendRequest> request;
     {
       absl::MutexLock lock(&mu_);
       const auto decided = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
@@ -128,7 +151,7 @@ absl::Status RemoteWriter::Upload(v1::Replay::Stub* stub) {
       };
       mu_.Await(absl::Condition(&decided));
       if (closed_ || broken_) break;
-      request = queue_[sent_segments_++];
+      request = queue_[sent_segments_++].request;
       sent_rows_ += request->segment().num_rows();
     }
     if (!stream->Write(*request)) break;  // The reader learns of it too.

@@ -4,11 +4,16 @@
 // connection breaks; replay drops those it has. While connected, the rows in flight are limited by
 // the server's credits, so an actor runs ahead of the rate limiter by no more than those; while
 // not, by max_queued_rows; before the first answer, by one segment.
+//
+// When replay comes back with another table than before (it was restarted without its rows), what
+// was acknowledged is gone; the rest goes into the new table, an episode under way from its first
+// row that is left. Nothing that is not acknowledged is dropped, but by Close().
 #ifndef POMPC_REPLAY_CLIENT_REMOTE_WRITER_H_
 #define POMPC_REPLAY_CLIENT_REMOTE_WRITER_H_
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -49,7 +54,10 @@ class RemoteWriter final : public ReplayWriter {
   void Close();
 
  private:
-  using RequestPtr = std::shared_ptr<const v1::AppendRequest>;
+  struct Queued {
+    std::shared_ptr<v1::AppendRequest> request;
+    uint64_t first_row;  // As the caller counts; the request's may count from a later row.
+  };
 
   // The background thread: uploads until closed or refused, reconnecting in between.
   void Run();
@@ -57,6 +65,10 @@ class RemoteWriter final : public ReplayWriter {
   // (3) takes acknowledgements; (4) returns why the stream ended.
   absl::Status Upload(v1::Replay::Stub* stub);
   void Acknowledge(const v1::AppendResponse& response) ABSL_LOCKS_EXCLUDED(mu_);
+  // Gives a segment its place in the present table: sequence and first row.
+  void Number(Queued& queued) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Numbers what is queued anew, for an empty table.
+  void StartOver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool CanQueue(int64_t rows) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool CanSend() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Waits with `decided`, and turns the end of this writer into a status.
@@ -74,15 +86,20 @@ class RemoteWriter final : public ReplayWriter {
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status refused_ ABSL_GUARDED_BY(mu_);  // Why replay wants no more from us.
   uint64_t last_sequence_ ABSL_GUARDED_BY(mu_) = 0;
-  std::deque<RequestPtr> queue_ ABSL_GUARDED_BY(mu_);  // Unacknowledged, by sequence.
+  std::deque<Queued> queue_ ABSL_GUARDED_BY(mu_);  // Unacknowledged, by sequence.
   int64_t queued_rows_ ABSL_GUARDED_BY(mu_) = 0;
   // Of the present connection:
   size_t sent_segments_ ABSL_GUARDED_BY(mu_) = 0;  // The first of queue_.
   int64_t sent_rows_ ABSL_GUARDED_BY(mu_) = 0;
-  std::optional<int64_t> credits_ ABSL_GUARDED_BY(mu_);  // Unset while there is no connection.
+  std::optional<int64_t> credits_ ABSL_GUARDED_BY(mu_);  // Unset before replay has greeted us.
   // Whether replay has ever answered. Before, one segment is taken and no more: an actor that joins
   // early must not act its whole seed phase and more ahead of the rate limiter.
   bool admitted_ ABSL_GUARDED_BY(mu_) = false;
+  // The table of the last answer; 0 before the first, which no table has.
+  uint64_t table_id_ ABSL_GUARDED_BY(mu_) = 0;
+  bool started_over_ ABSL_GUARDED_BY(mu_) = false;
+  // Of the episodes under way, by id: the caller's number of their first row in this table.
+  std::map<uint64_t, uint64_t> first_rows_ ABSL_GUARDED_BY(mu_);
   bool broken_ ABSL_GUARDED_BY(mu_) = false;
   grpc::ClientContext* context_ ABSL_GUARDED_BY(mu_) = nullptr;
 

@@ -156,6 +156,41 @@ TEST(ReplayE2eTest, WriterWaitsUntilTheTableIsConfigured) {
   EXPECT_EQ(server.replay().Info().rows(), 5);
 }
 
+// A server that comes back empty, as a learner that hosts the table does.
+TEST(ReplayE2eTest, WriterStartsOverInANewTableWithWhatIsNotAcknowledged) {
+  TestServer server;
+  v1::TableConfig table = TestTable(2, 1000);
+  table.mutable_limits()->set_seed_decisions(15);
+  table.mutable_limits()->set_pretrain_updates(1'000'000);
+  ASSERT_TRUE(server.Configure(table).ok());
+  auto writer = MakeWriter(server, 3);
+  const auto append = [&](uint64_t episode, uint64_t first_row, int64_t rows, bool ends) {
+    ASSERT_TRUE(writer->Append(TestSegment(3, 0, episode, first_row, rows, ends), kNever).ok());
+  };
+  append(1, 0, 5, false);
+  append(2, 0, 4, false);
+  append(1, 5, 5, false);
+  append(1, 10, 1, true);
+  append(2, 4, 2, false);
+  ASSERT_TRUE(writer->Flush(kNever).ok());
+  append(3, 0, 6, false);  // Waits for updates: not acknowledged.
+  append(2, 6, 3, false);
+
+  server.ReplaceReplay();
+  table.mutable_limits()->set_seed_decisions(1000);
+  ASSERT_TRUE(server.Configure(table).ok());
+  ASSERT_TRUE(writer->Flush(kNever).ok());
+  append(2, 9, 3, true);
+  append(4, 0, 2, false);
+  append(3, 6, 1, true);
+  ASSERT_TRUE(writer->Flush(kNever).ok());
+  const v1::InfoResponse info = server.replay().Info();
+  EXPECT_EQ(info.inserted_rows(), 6 + 3 + 3 + 2 + 1);
+  EXPECT_EQ(info.finished_episodes(), 2);
+  EXPECT_EQ(info.duplicate_segments(), 0);
+  EXPECT_EQ(info.windows(), (6 + 1 - 1) + (3 + 3 - 1) + (2 - 1)) << "an episode was torn";
+}
+
 TEST(ReplayE2eTest, WriterRunsAheadOfTheLimiterByItsCreditsOnly) {
   TestServer server;
   v1::TableConfig table = TestTable(2, 1000);

@@ -29,26 +29,32 @@ class TestServer {
     Start();
   }
   void Start() {
-    service_ = std::make_unique<ReplayService>(&replay_, &metrics_);
+    service_ = std::make_unique<ReplayService>(replay_.get(), &metrics_);
     auto server = RpcServer::Start(address_, {service_.get()});
     POMPC_CHECK_OK(server.status());
     server_ = *std::move(server);
   }
   void Stop() { server_.reset(); }
+  // The server dies with its rows, and another one takes its place, not configured yet.
+  void ReplaceReplay() {
+    Stop();
+    replay_ = std::make_unique<Replay>(RealClock(), &metrics_);
+    Start();
+  }
 
   absl::Status Configure(const v1::TableConfig& table) {
     v1::ConfigureRequest request;
     *request.mutable_table() = table;
-    return replay_.Configure(request);
+    return replay_->Configure(request);
   }
   std::shared_ptr<grpc::Channel> channel() const { return CreateChannel(address_); }
-  Replay& replay() { return replay_; }
+  Replay& replay() { return *replay_; }
   MetricsRegistry* metrics() { return &metrics_; }
 
  private:
   const std::string address_;
   MetricsRegistry metrics_;
-  Replay replay_{RealClock(), &metrics_};
+  std::unique_ptr<Replay> replay_ = std::make_unique<Replay>(RealClock(), &metrics_);
   std::unique_ptr<ReplayService> service_;
   std::unique_ptr<RpcServer> server_;
 };

@@ -19,13 +19,9 @@ AppendStream::AppendStream(Replay* replay, Gauge* writers) : replay_(replay), wr
 }
 
 void AppendStream::Greet() {
-  const absl::StatusOr<int64_t> credits = replay_->WriterCredits();
+  const absl::StatusOr<Replay::Appended> greeting = replay_->Greeting();
   absl::MutexLock lock(&mu_);
-  if (!credits.ok()) return End(credits.status());
-  next_.emplace();
-  next_->set_credits(*credits);
-  WriteNext();
-  StartRead(&request_);
+  AnswerAndRead(greeting);
 }
 
 void AppendStream::OnReadDone(bool ok) {
@@ -56,10 +52,15 @@ void AppendStream::OnReadDone(bool ok) {
 void AppendStream::OnStored(const absl::StatusOr<Replay::Appended>& result) {
   absl::MutexLock lock(&mu_);
   ticket_ = 0;
+  AnswerAndRead(result);
+}
+
+void AppendStream::AnswerAndRead(const absl::StatusOr<Replay::Appended>& result) {
   if (!result.ok()) return End(result.status());
   next_.emplace();
   next_->set_acknowledged_sequence(result->acknowledged_sequence);
   next_->set_credits(result->credits);
+  next_->set_table_id(result->table_id);
   WriteNext();
   StartRead(&request_);
 }

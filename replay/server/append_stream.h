@@ -1,5 +1,5 @@
-// One Append stream of ReplayService: tells the credits, then reads a segment, has it stored,
-// acknowledges it, reads on.
+// One Append stream of ReplayService: tells the credits and the table, then reads a segment, has it
+// stored, acknowledges it, reads on.
 #ifndef POMPC_REPLAY_SERVER_APPEND_STREAM_H_
 #define POMPC_REPLAY_SERVER_APPEND_STREAM_H_
 
@@ -38,6 +38,9 @@ class AppendStream final : public grpc::ServerBidiReactor<v1::AppendRequest, v1:
   // Tells the client its credits and takes the first turn.
   void Greet();
   void OnStored(const absl::StatusOr<Replay::Appended>& result);
+  // Keeps the turn for the next segment, or ends the stream.
+  void AnswerAndRead(const absl::StatusOr<Replay::Appended>& result)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Takes the turn back from Replay, if the peer is gone, and ends the stream.
   void EndIfCancelled() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Ends the stream after the acknowledgements that are due.

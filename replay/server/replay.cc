@@ -1,5 +1,6 @@
 #include "replay/server/replay.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -79,6 +80,7 @@ absl::Status Replay::Configure(const v1::ConfigureRequest& request) {
       config_ = config;
       schema_ = std::make_shared<const Schema>(std::move(schema));
       table_ = std::move(table);
+      table_id_ = std::max(table_id_ + 1, static_cast<uint64_t>(absl::ToUnixMicros(clock_->Now())));
       limiter_ = limiter;
     }
     if (request.has_updates_done()) {
@@ -189,7 +191,8 @@ absl::StatusOr<Replay::Appended> Replay::InsertNow(const v1::Segment& segment) {
     bytes_->Set(counts.bytes);
   }
   return Appended{.acknowledged_sequence = table_->LastSequence(segment.writer_id()),
-                  .credits = config_.writer_credits()};
+                  .credits = config_.writer_credits(),
+                  .table_id = table_id_};
 }
 
 Replay::Drawn Replay::DrawNow(int32_t batch_size, const WindowBuffers& out) {
@@ -260,10 +263,10 @@ absl::StatusOr<Replay::Layout> Replay::layout() const {
   return Layout{.schema = schema_, .window_rows = table_->window_rows()};
 }
 
-absl::StatusOr<int64_t> Replay::WriterCredits() const {
+absl::StatusOr<Replay::Appended> Replay::Greeting() const {
   absl::MutexLock lock(&mu_);
   POMPC_RETURN_IF_ERROR(Ready());
-  return config_.writer_credits();
+  return Appended{.credits = config_.writer_credits(), .table_id = table_id_};
 }
 
 Replay::Callbacks Replay::FailWaiting(const absl::Status& status) {

@@ -48,6 +48,7 @@ class Replay {
   struct Appended {
     uint64_t acknowledged_sequence = 0;  // The writer's last stored segment.
     int64_t credits = 0;                 // TableConfig.writer_credits.
+    uint64_t table_id = 0;               // AppendResponse.table_id.
   };
   // The state a batch was drawn from.
   struct Drawn {
@@ -99,8 +100,8 @@ class Replay {
   v1::InfoResponse Info();
 
   absl::StatusOr<Layout> layout() const;
-  // TableConfig.writer_credits.
-  absl::StatusOr<int64_t> WriterCredits() const;
+  // What a writer is told before its first segment: acknowledged_sequence is 0.
+  absl::StatusOr<Appended> Greeting() const;
 
   // Ends waiting requests with UNAVAILABLE and refuses new ones. May be repeated.
   void Close();
@@ -150,6 +151,8 @@ class Replay {
   v1::TableConfig config_ ABSL_GUARDED_BY(mu_);
   std::shared_ptr<const Schema> schema_ ABSL_GUARDED_BY(mu_);
   std::unique_ptr<Table> table_ ABSL_GUARDED_BY(mu_);  // Null before Configure().
+  // The time of its creation in microseconds, so that tables of different processes differ too.
+  uint64_t table_id_ ABSL_GUARDED_BY(mu_) = 0;
   std::optional<RateLimiter> limiter_ ABSL_GUARDED_BY(mu_);
   std::map<Ticket, WaitingAppend> waiting_appends_ ABSL_GUARDED_BY(mu_);
   std::map<Ticket, WaitingSample> waiting_samples_ ABSL_GUARDED_BY(mu_);

@@ -1,20 +1,10 @@
 #include "replay/server/service.h"
 
-#include "common/rpc/status.h"
+#include "common/rpc/answer.h"
 #include "replay/server/append_stream.h"
 #include "replay/server/sample_stream.h"
 
 namespace pompc {
-namespace {
-
-grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const absl::Status& status) {
-  grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
-  reactor->Finish(ToGrpc(status));
-  return reactor;
-}
-
-}  // namespace
-
 grpc::ServerUnaryReactor* ReplayService::Configure(grpc::CallbackServerContext* context,
                                                    const v1::ConfigureRequest* request,
                                                    v1::ConfigureResponse* /*response*/) {
