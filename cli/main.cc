@@ -10,7 +10,9 @@
 #include "absl/strings/str_join.h"
 #include "cli/eval.h"
 #include "cli/inspect.h"
+#include "cli/run_dir.h"
 #include "cli/train.h"
+#include "cli/train_in_process.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "common/config/config.h"
@@ -43,6 +45,7 @@ struct TrainFlags {
   uint64_t seed = 0;
   std::string run_dir;
   std::string resume;
+  bool in_process = false;
 };
 
 absl::StatusOr<TrainOptions> MakeTrainOptions(const CLI::App& app, const TrainFlags& flags) {
@@ -101,6 +104,9 @@ int Main(int argc, char** argv) {
   train_app->add_option("--run-dir", train.run_dir,
                         "Where results go (default: runs/TASK-PRESET-sSEED-TIME)");
   train_app->add_option("--resume", train.resume, "Continue the run in this folder");
+  train_app->add_flag("--in-process", train.in_process,
+                      "One actor and the learner in one thread, in lock-step: slower, but equal\n"
+                      "seeds give equal bits");
 
   EvalOptions eval;
   CLI::App* eval_app = app.add_subcommand("eval", "Evaluate a checkpoint");
@@ -124,7 +130,8 @@ int Main(int argc, char** argv) {
 
   if (train_app->parsed()) {
     const absl::StatusOr<TrainOptions> options = MakeTrainOptions(*train_app, train);
-    return Finish(options.ok() ? Train(*options) : options.status());
+    if (!options.ok()) return Finish(options.status());
+    return Finish(train.in_process ? TrainInProcess(*options) : Train(*options));
   }
   if (eval_app->parsed()) return Finish(Evaluate(eval));
   if (config_app->parsed()) {

@@ -2,7 +2,6 @@
 #ifndef POMPC_CLI_TRAIN_H_
 #define POMPC_CLI_TRAIN_H_
 
-#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -18,9 +17,6 @@ struct TrainOptions {
   // Continue the run in `run_dir` from its checkpoint.
   bool resume = false;
 };
-
-// runs/TASK-PRESET-sSEED-TIME of a new run.
-std::string DefaultRunDir(const v1::RunConfig& config);
 
 // Starts learner, replay (if config.replay.servers asks for it), actors and evaluator, shows
 // progress on stdout, restarts children that die, and blocks until the run is finished (OK), or

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "common/model/device.h"
 #include "common/model/parameters.h"
 #include "common/model/world_model.h"
 
@@ -22,8 +23,9 @@ absl::StatusOr<std::unique_ptr<ActingPolicy>> ActingPolicy::Create(const v1::Run
                                                                    const v1::TaskSizes& sizes,
                                                                    const ActingOptions& options) {
   std::unique_ptr<ActingPolicy> policy(new ActingPolicy(config, sizes, options));
+  POMPC_ASSIGN_OR_RETURN(const at::Device device, FindDevice("actor.device", options.device));
   try {
-    policy->tensor_options_ = at::TensorOptions(at::kFloat).device(at::Device(options.device));
+    policy->tensor_options_ = at::TensorOptions(at::kFloat).device(device);
     POMPC_ASSIGN_OR_RETURN(policy->parameters_,
                            Parameters::Create(ModelSpec::FromConfig(config, sizes.observation_dim(),
                                                                     sizes.action_dim()),

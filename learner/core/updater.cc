@@ -96,6 +96,14 @@ const char* StatName(Stat stat) {
   return kNames[static_cast<int>(stat)];
 }
 
+std::vector<const char*> StatNames() {
+  std::vector<const char*> names;
+  for (int i = 0; i < static_cast<int>(Stat::kCount); ++i) {
+    names.push_back(StatName(static_cast<Stat>(i)));
+  }
+  return names;
+}
+
 std::array<double, static_cast<size_t>(Stat::kCount)> UpdateStats::Read() const {
   const at::Tensor host = values.to(at::kCPU, at::kDouble).contiguous();
   std::array<double, static_cast<size_t>(Stat::kCount)> result;

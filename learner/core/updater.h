@@ -21,6 +21,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -57,7 +58,8 @@ enum class Stat {
   kValueTarget,  // Mean of the value targets.
   kCount,
 };
-const char* StatName(Stat stat);  // "consistency_loss", ...
+const char* StatName(Stat stat);       // "consistency_loss", ...
+std::vector<const char*> StatNames();  // Of all, in their order.
 
 struct UpdateStats {
   at::Tensor values;  // [Stat::kCount], on the model's device.

@@ -16,6 +16,7 @@
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
 #include "common/config/config.h"
+#include "common/model/device.h"
 
 namespace pompc {
 namespace {
@@ -25,26 +26,6 @@ constexpr absl::Duration kMoment = absl::Milliseconds(100);
 constexpr absl::Duration kInfoEvery = absl::Seconds(1);
 // Until the subscribers have the last parameters.
 constexpr absl::Duration kDeliveryWait = absl::Seconds(10);
-
-std::vector<const char*> StatNames() {
-  std::vector<const char*> names;
-  for (int i = 0; i < static_cast<int>(Stat::kCount); ++i) {
-    names.push_back(StatName(static_cast<Stat>(i)));
-  }
-  return names;
-}
-
-absl::StatusOr<at::Device> ParseDevice(const std::string& name) {
-  try {
-    const at::Device device(name);
-    at::empty({1}, device);  // Fails where the device is missing.
-    return device;
-  } catch (const std::exception& e) {
-    const std::string what = e.what();
-    return absl::InvalidArgumentError(absl::StrCat("learner.device: cannot use \"", name,
-                                                   "\": ", what.substr(0, what.find('\n'))));
-  }
-}
 
 absl::StatusOr<std::optional<RunCheckpoint>> LoadIfResuming(const LearnerRunOptions& options) {
   const std::string path = RunCheckpointPath(options.run_dir);
@@ -63,7 +44,8 @@ absl::StatusOr<std::optional<RunCheckpoint>> LoadIfResuming(const LearnerRunOpti
 absl::StatusOr<std::unique_ptr<LearnerRun>> LearnerRun::Create(const LearnerRunOptions& options,
                                                                ReplayLink* link, Clock* clock,
                                                                MetricsRegistry* metrics) {
-  POMPC_ASSIGN_OR_RETURN(const at::Device device, ParseDevice(options.config.learner().device()));
+  POMPC_ASSIGN_OR_RETURN(const at::Device device,
+                         FindDevice("learner.device", options.config.learner().device()));
   POMPC_ASSIGN_OR_RETURN(std::optional<RunCheckpoint> resumed, LoadIfResuming(options));
   RunFrontOptions front_options;
   front_options.run_dir = options.run_dir;

@@ -1,0 +1,79 @@
+#include "cli/run_dir.h"
+
+#include <cstdio>
+#include <filesystem>
+#include <system_error>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/time.h"
+#include "cli/progress.h"
+#include "common/base/clock.h"
+#include "common/base/file.h"
+#include "common/config/config.h"
+#include "learner/service/run_checkpoint.h"
+
+namespace pompc {
+
+namespace fs = std::filesystem;
+
+std::string DefaultRunDir(const v1::RunConfig& config) {
+  return absl::StrFormat(
+      "runs/%s-%s-s%d-%s", config.environment().task(), config.preset(), config.seed(),
+      absl::FormatTime("%Y%m%d-%H%M%S", RealClock()->Now(), absl::LocalTimeZone()));
+}
+
+absl::Status PrepareRunDir(const TrainOptions& options) {
+  const fs::path dir = options.run_dir;
+  std::error_code error;
+  if (options.resume) {
+    if (!fs::exists(RunCheckpointPath(options.run_dir))) {
+      return absl::NotFoundError(
+          absl::StrCat("no checkpoint in ", options.run_dir, ": nothing to resume"));
+    }
+  } else if (fs::exists(dir / "config.textproto")) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(options.run_dir, " holds a run already: continue it with --resume ",
+                     options.run_dir, ", or choose another --run-dir"));
+  }
+  fs::create_directories(dir / "logs", error);
+  if (error) {
+    return absl::UnavailableError(
+        absl::StrCat("cannot create ", options.run_dir, ": ", error.message()));
+  }
+  return WriteFileAtomically((dir / "config.textproto").string(), ConfigToText(options.config));
+}
+
+void PrintSummary(const TrainOptions& options, const v1::RunStatus& status, bool finished,
+                  int64_t restarts) {
+  const std::string& dir = options.run_dir;
+  std::printf("\n%s after %s: %s decisions, %s environment steps, %s updates\n",
+              finished ? "Finished" : "Stopped", ShortDuration(status.seconds()).c_str(),
+              WithThousands(status.decisions()).c_str(), WithThousands(status.env_steps()).c_str(),
+              WithThousands(status.updates()).c_str());
+  if (status.evaluation_decisions() >= 0) {
+    std::printf("Evaluation return %.1f at the end, %.1f at best\n", status.evaluation_return(),
+                status.best_evaluation_return());
+  } else {
+    std::printf("No evaluation was made\n");
+  }
+  if (restarts > 0)
+    std::printf("Restarted processes: %ld (see the logs)\n", static_cast<long>(restarts));
+  std::printf(
+      "\nIn %s:\n"
+      "  checkpoint.safetensors  parameters and optimiser state\n"
+      "  evaluations.csv         evaluation return over decisions and seconds\n"
+      "  returns.csv, losses.csv every episode; losses every few updates\n"
+      "  config.textproto        the resolved config; logs/ one log per process\n"
+      "\nNext:\n"
+      "  pompc eval --checkpoint %s/checkpoint.safetensors\n",
+      dir.c_str(), dir.c_str());
+  if (finished) {
+    std::printf("  pompc train --resume %s --set total_decisions=%ld\n", dir.c_str(),
+                static_cast<long>(2 * options.config.total_decisions()));
+  } else {
+    std::printf("  pompc train --resume %s\n", dir.c_str());
+  }
+}
+
+}  // namespace pompc

@@ -1,0 +1,29 @@
+// The folder of a run, before and after `pompc train`.
+#ifndef POMPC_CLI_RUN_DIR_H_
+#define POMPC_CLI_RUN_DIR_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "cli/train.h"
+#include "proto/pompc/v1/config.pb.h"
+#include "proto/pompc/v1/learner.pb.h"
+
+namespace pompc {
+
+// runs/TASK-PRESET-sSEED-TIME of a new run.
+std::string DefaultRunDir(const v1::RunConfig& config);
+
+// Creates options.run_dir and writes the resolved config there. NOT_FOUND: nothing to resume.
+// FAILED_PRECONDITION: it holds a run already, but options.resume is not set. Others: those of the
+// file system.
+absl::Status PrepareRunDir(const TrainOptions& options);
+
+// Says on stdout how the run stands, what lies in its folder, and what to do next.
+void PrintSummary(const TrainOptions& options, const v1::RunStatus& status, bool finished,
+                  int64_t restarts);
+
+}  // namespace pompc
+
+#endif  // POMPC_CLI_RUN_DIR_H_

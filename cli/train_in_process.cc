@@ -1,0 +1,177 @@
+#include "cli/train_in_process.h"
+
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <deque>
+#include <memory>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "actor/loop/evaluator.h"
+#include "cli/in_process_run.h"
+#include "cli/progress.h"
+#include "cli/run_dir.h"
+#include "common/base/clock.h"
+#include "common/base/signal.h"
+#include "common/base/status_macros.h"
+#include "learner/service/run_checkpoint.h"
+#include "learner/service/run_records.h"
+
+namespace pompc {
+namespace {
+
+constexpr absl::Duration kLineInterval = absl::Seconds(10);
+constexpr size_t kMeanOf = 10;  // Training episodes in the return that is shown.
+
+// Keeps the records of a run and what its lines of progress say.
+class Journal {
+ public:
+  Journal(const v1::RunConfig& config, std::unique_ptr<RunRecords> records)
+      : records_(std::move(records)), clock_(RealClock()), start_(clock_->Now()) {
+    status_.set_total_decisions(config.total_decisions());
+    status_.set_evaluation_decisions(-1);
+    action_repeat_ = config.environment().action_repeat();
+  }
+
+  const v1::RunStatus& status() const { return status_; }
+
+  void See(const InProcessRun& run) {
+    status_.set_phase(run.phase());
+    status_.set_decisions(run.decisions());
+    status_.set_env_steps(run.decisions() * action_repeat_);
+    status_.set_updates(run.updates());
+    status_.set_updates_per_decision(
+        run.schedule().UpdatesPerDecision(run.decisions(), run.updates()));
+    status_.set_seconds(absl::ToDoubleSeconds(clock_->Now() - start_ - evaluating_));
+  }
+
+  absl::Status Add(const InProcessRun::Progress& progress) {
+    for (const v1::Episode& episode : progress.episodes) {
+      POMPC_RETURN_IF_ERROR(records_->AddEpisode(episode, Moment()));
+      returns_.push_back(episode.return_());
+      if (returns_.size() > kMeanOf) returns_.pop_front();
+      status_.set_episodes(status_.episodes() + 1);
+      status_.set_training_return(std::accumulate(returns_.begin(), returns_.end(), 0.0) /
+                                  static_cast<double>(returns_.size()));
+    }
+    if (!progress.stats.has_value()) return absl::OkStatus();
+    const auto values = progress.stats->Read();
+    for (size_t i = 0; i < values.size(); ++i) {
+      if (std::isfinite(values[i])) continue;
+      return absl::InternalError(absl::StrCat("training diverged: ", StatName(static_cast<Stat>(i)),
+                                              " is ", values[i], " at update ", status_.updates()));
+    }
+    return records_->AddLosses(values, Moment());
+  }
+
+  absl::Status Evaluate(const InProcessRun& run, Evaluator& evaluator, const Event& stop) {
+    const absl::Time start = clock_->Now();
+    POMPC_ASSIGN_OR_RETURN(const std::vector<v1::Episode> episodes,
+                           evaluator.Evaluate(run.Snapshot(), clock_, stop));
+    evaluating_ += clock_->Now() - start;
+    Evaluation evaluation{.decisions_at = run.decisions()};
+    for (const v1::Episode& episode : episodes) {
+      evaluation.returns.push_back(episode.return_());
+      POMPC_RETURN_IF_ERROR(records_->AddEpisode(episode, Moment()));
+    }
+    const double mean = std::accumulate(evaluation.returns.begin(), evaluation.returns.end(), 0.0) /
+                        static_cast<double>(evaluation.returns.size());
+    const bool first = status_.evaluation_decisions() < 0;
+    status_.set_evaluation_decisions(run.decisions());
+    status_.set_evaluation_return(mean);
+    status_.set_best_evaluation_return(first ? mean
+                                             : std::max(mean, status_.best_evaluation_return()));
+    return records_->AddEvaluation(evaluation, Moment());
+  }
+
+  // Prints a line now and then, at once if `now`.
+  void Show(bool now) {
+    if (!now && clock_->Now() < next_line_) return;
+    next_line_ = clock_->Now() + kLineInterval;
+    if (const double seconds = status_.seconds() - shown_seconds_; seconds > 0) {
+      status_.set_decisions_per_second(static_cast<double>(status_.decisions() - shown_decisions_) /
+                                       seconds);
+      status_.set_updates_per_second(static_cast<double>(status_.updates() - shown_updates_) /
+                                     seconds);
+    }
+    shown_seconds_ = status_.seconds();
+    shown_decisions_ = status_.decisions();
+    shown_updates_ = status_.updates();
+    std::printf("%s\n", ProgressLine(status_).c_str());
+    std::fflush(stdout);
+  }
+
+  void FillBooks(const InProcessRun& run, v1::RunBooks* books) const {
+    books->set_run_id("in-process");
+    *books->mutable_sizes() = run.sizes();
+    books->set_decisions(run.decisions());
+    books->set_parameter_version(run.updates());
+    books->set_seconds(status_.seconds());
+    books->set_training_episodes(status_.episodes());
+  }
+
+ private:
+  RunMoment Moment() const { return {status_.decisions(), status_.updates(), status_.seconds()}; }
+
+  const std::unique_ptr<RunRecords> records_;
+  Clock* const clock_;
+  const absl::Time start_;
+  int64_t action_repeat_ = 1;
+  absl::Duration evaluating_;
+  std::deque<double> returns_;
+  v1::RunStatus status_;
+  absl::Time next_line_ = absl::InfinitePast();
+  double shown_seconds_ = 0;
+  int64_t shown_decisions_ = 0, shown_updates_ = 0;
+};
+
+}  // namespace
+
+absl::Status TrainInProcess(const TrainOptions& options) {
+  if (options.resume) {
+    return absl::InvalidArgumentError(
+        "--in-process cannot resume: its replay ends with the process; resume without it");
+  }
+  const v1::RunConfig& config = options.config;
+  const Event& stop = TerminationRequest();
+  at::set_num_threads(config.learner().threads());
+  POMPC_RETURN_IF_ERROR(PrepareRunDir(options));
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<InProcessRun> run, InProcessRun::Create(config));
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Evaluator> evaluator, Evaluator::Create(config));
+  POMPC_ASSIGN_OR_RETURN(
+      std::unique_ptr<RunRecords> records,
+      RunRecords::Open(options.run_dir, config.environment().action_repeat(), StatNames(), {}));
+  Journal journal(config, std::move(records));
+  std::printf("Training %s with preset %s, seed %s, in one process, into %s\n",
+              config.environment().task().c_str(), config.preset().c_str(),
+              absl::StrCat(config.seed()).c_str(), options.run_dir.c_str());
+  const int64_t every = config.evaluation().every_decisions();
+  int64_t next_evaluation = every;
+  while (!run->Complete() && !stop.HasBeenNotified()) {
+    POMPC_ASSIGN_OR_RETURN(const InProcessRun::Progress progress, run->Step());
+    journal.See(*run);
+    POMPC_RETURN_IF_ERROR(journal.Add(progress));
+    const bool evaluate =
+        run->trained() && (run->decisions() >= next_evaluation || run->Complete());
+    if (evaluate) {
+      next_evaluation = (run->decisions() / every + 1) * every;
+      const absl::Status evaluated = journal.Evaluate(*run, *evaluator, stop);
+      if (!evaluated.ok() && !absl::IsCancelled(evaluated)) return evaluated;
+    }
+    journal.Show(evaluate || run->Complete());
+  }
+  RunCheckpoint checkpoint{.config = config, .state = run->Save()};
+  journal.FillBooks(*run, &checkpoint.books);
+  const std::string path = RunCheckpointPath(options.run_dir);
+  POMPC_RETURN_IF_ERROR(SaveRunCheckpoint(checkpoint, path));
+  PrintSummary(options, journal.status(), run->Complete(), /*restarts=*/0);
+  return run->Complete() ? absl::OkStatus() : absl::CancelledError("stopped on request");
+}
+
+}  // namespace pompc
