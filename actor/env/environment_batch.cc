@@ -92,7 +92,8 @@ absl::Status EnvironmentBatch::Run(const Job& job) {
   {
     const auto all_done = [this] { return busy_workers_ == 0; };
     LookFor(all_done);
-    absl::MutexLock lock(&mutex_, absl::Condition(&all_done));
+    absl::MutexLock lock(&mutex_);
+    mutex_.Await(absl::Condition(&all_done));
   }
   for (const absl::Status& status : statuses_) POMPC_RETURN_IF_ERROR(status);
   return absl::OkStatus();
@@ -106,7 +107,8 @@ void EnvironmentBatch::WorkerLoop(size_t thread) {
       const auto ready = [this, done]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
         return stop_ || job_number_ > done;
       };
-      absl::MutexLock lock(&mutex_, absl::Condition(&ready));
+      absl::MutexLock lock(&mutex_);
+      mutex_.Await(absl::Condition(&ready));
       if (stop_) return;
       job = job_;
     }
