@@ -3,13 +3,14 @@
     python env_peers.py dm_control walker-run
     python env_peers.py envpool walker-run
 
-prints one JSON line. Both peers get what env_bench gives ours: observation and reward at every control
-step, the same uniform random actions, one episode of 1000 control steps after a reset that is not timed.
-The time is that of the whole process, so a peer's threads count too. EnvPool steps ENVPOOL_ENVIRONMENTS
-at once on one thread, which suits it best; the others step one.
+prints one JSON line. Both peers get what env_bench gives ours: observation and reward at every
+control step, the same uniform random actions, one episode of 1000 control steps after a reset that
+is not timed. The time is that of the whole process, so a peer's threads count too. EnvPool steps
+ENVPOOL_ENVIRONMENTS at once on one thread, which suits it best; dm_control steps one.
 """
 import argparse
 import json
+import logging
 import os
 import time
 
@@ -23,6 +24,10 @@ ENVPOOL_ENVIRONMENTS = 16
 
 def random_actions(size):
     return np.random.RandomState(0).uniform(-1, 1, (STEPS, size)).astype(np.float32)
+
+
+def scaled(actions, low, high):
+    return low + (high - low) / 2 * (actions + 1.0)
 
 
 def drop_fields_that_mujoco_no_longer_has():
@@ -39,9 +44,10 @@ def drop_fields_that_mujoco_no_longer_has():
 def measure_dm_control(task):
     drop_fields_that_mujoco_no_longer_has()
     from dm_control import suite
+    logging.getLogger("absl").setLevel(logging.ERROR)  # A notice about the cheetah's file.
     environment = suite.load(*task.split("-", 1), task_kwargs={"random": 0})
     spec = environment.action_spec()
-    actions = spec.minimum + (spec.maximum - spec.minimum) / 2 * (random_actions(spec.shape[0]) + 1.0)
+    actions = scaled(random_actions(spec.shape[0]), spec.minimum, spec.maximum)
     environment.reset()
     start = time.process_time()
     for action in actions:
@@ -56,8 +62,8 @@ def measure_envpool(task):
     name = "".join(word.capitalize() for word in task.replace("-", "_").split("_")) + "-v1"
     environment = envpool.make_gym(name, num_envs=ENVPOOL_ENVIRONMENTS, num_threads=1, seed=0)
     space = environment.action_space
-    actions = space.low + (space.high - space.low) / 2 * (random_actions(space.shape[0])[:, None] + 1.0)
-    actions = np.repeat(actions, ENVPOOL_ENVIRONMENTS, axis=1)
+    actions = scaled(random_actions(space.shape[0]), space.low, space.high)
+    actions = np.repeat(actions[:, None], ENVPOOL_ENVIRONMENTS, axis=1)
     environment.reset()
     start = time.process_time()
     for action in actions:
@@ -67,12 +73,14 @@ def measure_envpool(task):
 
 def main():
     peers = {"dm_control": measure_dm_control, "envpool": measure_envpool}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("peer", choices=sorted(peers))
     parser.add_argument("task", help="dm_control's domain-task, e.g. walker-run")
     arguments = parser.parse_args()
     rate = peers[arguments.peer](arguments.task)
-    print(json.dumps({"peer": arguments.peer, "task": arguments.task, "control_steps_per_second": round(rate)}))
+    print(json.dumps({"peer": arguments.peer, "task": arguments.task,
+                      "control_steps_per_second": round(rate)}))
 
 
 if __name__ == "__main__":
