@@ -199,6 +199,20 @@ at::Tensor ReplayNoise::Index(const at::Tensor& probability) {
   return (cdf / cdf.narrow(-1, cdf.size(-1) - 1, 1) <= draw).sum(-1);
 }
 
+void ReplayNoise::FillNormal(at::Tensor& out) { out.copy_(Normal(out.sizes())); }
+
+void ReplayNoise::FillHeads(int64_t num_heads, std::array<int64_t, 2>& heads) {
+  const at::Tensor draw = Heads(num_heads);
+  heads = {draw[0].item<int64_t>(), draw[1].item<int64_t>()};
+}
+
+void ReplayNoise::FillIndex(const at::Tensor& probability, std::vector<int64_t>& index) {
+  const at::Tensor draw = Index(probability);
+  for (size_t row = 0; row < index.size(); ++row) {
+    index[row] = draw[static_cast<int64_t>(row)].item<int64_t>();
+  }
+}
+
 at::Tensor ReplayNoise::DropoutMask(at::IntArrayRef shape, double) { return Next().reshape(shape); }
 
 testing::AssertionResult CloseAbsolute(const at::Tensor& actual, const at::Tensor& expected,

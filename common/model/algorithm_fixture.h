@@ -60,6 +60,9 @@ class ReplayNoise final : public Noise {
   at::Tensor Heads(int64_t num_heads) override;
   // From Exp(1) draws [B, E], or by inverse CDF from one uniform draw (TD-M(PC)^2).
   at::Tensor Index(const at::Tensor& probability) override;
+  void FillNormal(at::Tensor& out) override;
+  void FillHeads(int64_t num_heads, std::array<int64_t, 2>& heads) override;
+  void FillIndex(const at::Tensor& probability, std::vector<int64_t>& index) override;
   at::Tensor DropoutMask(at::IntArrayRef shape, double rate) override;
 
  private:

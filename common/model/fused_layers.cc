@@ -9,7 +9,11 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-bool OnKernels(const at::Tensor& t) { return t.device().is_cpu() && t.scalar_type() == at::kFloat; }
+thread_local int operators_only = 0;  // How many OperatorsOnly live.
+
+bool OnKernels(const at::Tensor& t) {
+  return t.device().is_cpu() && t.scalar_type() == at::kFloat && KernelsInUse();
+}
 
 bool NeedsGradient(std::initializer_list<at::Tensor> inputs) {
   if (!at::GradMode::is_enabled()) return false;
@@ -250,6 +254,10 @@ at::Tensor PerHead(const at::Tensor& vector) {
 }
 
 }  // namespace
+
+OperatorsOnly::OperatorsOnly() { ++operators_only; }
+OperatorsOnly::~OperatorsOnly() { --operators_only; }
+bool KernelsInUse() { return operators_only == 0; }
 
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   if (!OnKernels(x)) {

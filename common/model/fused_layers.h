@@ -16,6 +16,18 @@
 
 namespace pompc {
 
+// While one lives, the layers of this thread take LibTorch's operators on the CPU too: what
+// benchmarks compare the kernels with.
+class OperatorsOnly {
+ public:
+  OperatorsOnly();
+  ~OperatorsOnly();
+  OperatorsOnly(const OperatorsOnly&) = delete;
+  OperatorsOnly& operator=(const OperatorsOnly&) = delete;
+};
+// Whether float32 layers on the CPU run on the kernels in this thread: no OperatorsOnly lives.
+bool KernelsInUse();
+
 // x W^T + b.
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 

@@ -28,6 +28,7 @@ struct NormActivation {
   const float* mask = nullptr;   // [rows, cols] dropout mask, already scaled; or null.
   Activation activation = Activation::kMish;
   int64_t simnorm_dim = 8;  // Size of a simplex; divides cols. Only for kSimNorm.
+  int64_t stride = 0;       // From row to row of x and of y; 0: cols. Forward only.
 };
 
 // The right-hand matrix of GemmPacked, [in, out], repacked into panels of kPanel columns,
@@ -39,6 +40,17 @@ inline constexpr int64_t PackedSize(int64_t in, int64_t out) {
 }
 void Pack(const float* matrix, int64_t in_stride, int64_t out_stride, int64_t in, int64_t out,
           float* packed);
+
+// The action of a Gaussian policy network's output (m, x) [action_dim each] for standard normal
+// eps: tanh(m + eps std) when squashed, else clamp(tanh(m) + eps std, -1, 1); log std as in
+// LogStd().
+struct PolicyActionOptions {
+  int64_t action_dim = 0;
+  int64_t output_stride = 0;  // From row to row of the output; 0: one output for all rows.
+  bool squashed = false;
+  double log_std_min = 0;
+  double log_std_max = 0;
+};
 
 struct KernelTable {
   const char* isa;
@@ -64,6 +76,10 @@ struct KernelTable {
   void (*cross_entropy_backward)(int64_t rows, int64_t bins, double bin_min, double bin_max,
                                  const float* logits, const float* target, const float* dloss,
                                  float* dlogits);
+
+  // eps [rows, A] -> action [rows, A] with action_stride floats from row to row.
+  void (*policy_action)(const PolicyActionOptions& options, int64_t rows, const float* output,
+                        const float* eps, float* action, int64_t action_stride);
 
   // c [rows, out] (stride ldc) = start + a * packed, a [rows, in] with element (r, k) at
   // a[r * lda + k], or at a[r + k * lda] when `transposed`. `start` is one row [out] (a bias), or a

@@ -3,6 +3,8 @@
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
 
+#include <cmath>
+
 #include "common/model/math.h"
 
 namespace pompc {
@@ -27,11 +29,44 @@ at::Tensor GeneratorNoise::Normal(at::IntArrayRef shape) {
 }
 
 at::Tensor GeneratorNoise::Heads(int64_t num_heads) {
-  return at::randperm(num_heads, host_generator_, at::kLong).narrow(0, 0, 2);
+  std::array<int64_t, 2> heads;
+  FillHeads(num_heads, heads);
+  return at::tensor({heads[0], heads[1]}, at::kLong);
 }
 
 at::Tensor GeneratorNoise::Index(const at::Tensor& probability) {
   return SampleIndex(probability, at::empty_like(probability).exponential_(1, generator_));
+}
+
+void GeneratorNoise::FillNormal(at::Tensor& out) { out.normal_(0, 1, generator_); }
+
+void GeneratorNoise::FillHeads(int64_t num_heads, std::array<int64_t, 2>& heads) {
+  auto* generator = at::check_generator<at::CPUGeneratorImpl>(host_generator_);
+  const uint64_t n = static_cast<uint64_t>(num_heads);
+  const uint64_t first = generator->random64() % n, other = generator->random64() % (n - 1);
+  heads = {static_cast<int64_t>(first), static_cast<int64_t>(other < first ? other : other + 1)};
+}
+
+void GeneratorNoise::FillIndex(const at::Tensor& probability, std::vector<int64_t>& index) {
+  if (!exponential_.defined() || exponential_.sizes() != probability.sizes()) {
+    exponential_ = at::empty_like(probability);
+  }
+  exponential_.exponential_(1, generator_);
+  const int64_t n = probability.size(1);
+  const float* p = probability.const_data_ptr<float>();
+  const float* e = exponential_.const_data_ptr<float>();
+  for (size_t row = 0; row < index.size(); ++row, p += n, e += n) {
+    // argmax(log p - log e), as SampleIndex().
+    const auto score = [&](int64_t i) { return std::log(p[i]) - std::log(e[i]); };
+    index[row] = 0;
+    float best = score(0);
+    for (int64_t i = 1; i < n; ++i) {
+      if (const float s = score(i); s > best) {
+        best = s;
+        index[row] = i;
+      }
+    }
+  }
 }
 
 at::Tensor GeneratorNoise::DropoutMask(at::IntArrayRef shape, double rate) {

@@ -5,12 +5,17 @@
 #ifndef POMPC_COMMON_MODEL_NOISE_H_
 #define POMPC_COMMON_MODEL_NOISE_H_
 
+#include <array>
 #include <cstdint>
+#include <vector>
 
 #include "common/model/tensor.h"
 
 namespace pompc {
 
+// The Fill functions make the same draws on the CPU, without allocating anything; each stands in
+// the sequence for the draw of its name.
+//
 // Not thread-safe: one Noise a thread.
 class Noise {
  public:
@@ -21,6 +26,11 @@ class Noise {
   virtual at::Tensor Heads(int64_t num_heads) = 0;
   // One index a row, drawn with the row's probabilities. probability: [B, E] -> int64 [B].
   virtual at::Tensor Index(const at::Tensor& probability) = 0;
+  // float32 `out` of the shape asked for.
+  virtual void FillNormal(at::Tensor& out) = 0;
+  virtual void FillHeads(int64_t num_heads, std::array<int64_t, 2>& heads) = 0;
+  // probability: float32 [B, E], contiguous; index: [B].
+  virtual void FillIndex(const at::Tensor& probability, std::vector<int64_t>& index) = 0;
   // Zero with probability `rate` (in (0, 1)), else 1 / (1 - rate).
   virtual at::Tensor DropoutMask(at::IntArrayRef shape, double rate) = 0;
 };
@@ -36,12 +46,16 @@ class GeneratorNoise final : public Noise {
   at::Tensor Normal(at::IntArrayRef shape) override;
   at::Tensor Heads(int64_t num_heads) override;
   at::Tensor Index(const at::Tensor& probability) override;
+  void FillNormal(at::Tensor& out) override;
+  void FillHeads(int64_t num_heads, std::array<int64_t, 2>& heads) override;
+  void FillIndex(const at::Tensor& probability, std::vector<int64_t>& index) override;
   at::Tensor DropoutMask(at::IntArrayRef shape, double rate) override;
 
  private:
   at::TensorOptions options_;
   at::Generator generator_;       // Of the device.
   at::Generator host_generator_;  // Head indices, so that choosing heads never waits for a device.
+  at::Tensor exponential_;        // Draws of FillIndex.
 };
 
 }  // namespace pompc

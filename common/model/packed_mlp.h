@@ -1,10 +1,10 @@
 // A perceptron whose weights are packed once and then used many times, for planning on the CPU.
 //
 // Blocks of rows go through all layers before the next block starts, so that activations stay in
-// the first- and second-level caches and no tensor is made in between.
+// the first- and second-level caches. Nothing is allocated.
 //
-// Thread-safety: immutable; Forward() is safe concurrently.
-// Determinism: a row's result does not depend on the other rows.
+// Thread-safety: immutable; safe concurrently with a scratch for each thread.
+// Determinism: a row's result depends neither on the other rows nor on how rows share products.
 #ifndef POMPC_COMMON_MODEL_PACKED_MLP_H_
 #define POMPC_COMMON_MODEL_PACKED_MLP_H_
 
@@ -23,11 +23,37 @@ struct PlainLayer {
 
 class PackedMlp {
  public:
-  // Copies the parameters. `last`: activation of the last layer if it has a gain.
-  PackedMlp(const std::vector<PlainLayer>& layers, const NormedLinearOptions& last);
+  // Rows that go through all layers together: enough to use each weight many times, few enough that
+  // their activations (96 x 512 floats: 192 KB) stay in the second-level cache.
+  static constexpr int64_t kBlockRows = 96;
 
-  // x: [.., in] float32 -> [.., out], without gradient.
-  at::Tensor Forward(const at::Tensor& x) const;
+  struct Input {
+    const float* rows = nullptr;
+    int64_t stride = 0;  // From row to row.
+    // All rows have the same inputs but for the last `tail`: the first layer's product of those
+    // (see SharedProduct), which are then not read from `rows`. Or null.
+    const float* shared_product = nullptr;
+    // Dropout of the first layer's product [rows, its width], already scaled; or null.
+    const float* mask = nullptr;
+  };
+
+  // Copies the parameters. `last`: activation of the last layer if it has a gain. `tail`: how many
+  // of the inputs differ between rows with a shared product; the first layer is then normalised.
+  PackedMlp(const std::vector<PlainLayer>& layers, const NormedLinearOptions& last,
+            int64_t tail = 0);
+
+  int64_t in() const { return layers_.front().in; }
+  int64_t out() const { return layers_.back().out; }
+  int64_t first_width() const { return layers_.front().out; }
+  int64_t scratch_size() const { return 2 * kBlockRows * widest_; }  // Floats.
+
+  // y [rows, out], y_stride from row to row, may overlap the input of the same rows if there are
+  // two layers or more. scratch: scratch_size() floats.
+  void Forward(int64_t num_rows, const Input& input, float* scratch, float* y,
+               int64_t y_stride) const;
+
+  // x: the first in() - tail inputs -> product [first_width()].
+  void SharedProduct(const float* x, float* product) const;
 
  private:
   struct PackedLayer {
@@ -37,9 +63,16 @@ class PackedMlp {
     std::vector<float> packed, bias, gain, shift;
   };
 
-  void ForwardRows(int64_t rows, const float* x, float* y) const;
+  // The part of the first layer's product that inputs [begin, begin + count) give.
+  // product [num_rows, first_width()], product_stride from row to row, = start + part.
+  void FirstProduct(int64_t num_rows, int64_t begin, int64_t count, const float* x,
+                    int64_t x_stride, const float* start, float* product,
+                    int64_t product_stride) const;
+  void ForwardBlock(int64_t num_rows, const Input& input, float* scratch, float* y,
+                    int64_t y_stride) const;
 
   std::vector<PackedLayer> layers_;
+  int64_t tail_;
   int64_t widest_ = 0;        // Outputs of the widest layer.
   std::vector<float> zeros_;  // [widest_]
 };

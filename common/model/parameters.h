@@ -96,7 +96,9 @@ class Parameters {
 
   const ModelSpec& spec() const { return spec_; }
   const ParameterLayout& layout() const { return layout_; }
-  const at::Tensor& flat() const { return flat_; }      // [size]
+  const at::Tensor& flat() const { return flat_; }  // [size]
+  // Changes whenever an operator writes to flat() or one of its views.
+  uint32_t version() const { return static_cast<uint32_t>(flat_._version()); }
   const at::Tensor& target() const { return target_; }  // [value range size]; kTraining only.
   const at::Tensor& grad() const { return grad_; }      // [size]; kTraining only.
 

@@ -1,13 +1,12 @@
 #include "common/model/world_model.h"
 
-#include <optional>
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
-#include "common/model/packed_mlp.h"
 
 namespace pompc {
 namespace {
@@ -30,7 +29,8 @@ Mlp CollectLayers(const ParameterLayout& layout, const std::string& name, const 
 }
 
 // The layers of one network, or of one head of an ensemble (head >= 0).
-PackedMlp PackLayers(const Mlp& mlp, int64_t head, const NormedLinearOptions& last = {}) {
+PackedMlp PackLayers(const Mlp& mlp, int64_t head, const NormedLinearOptions& last = {},
+                     int64_t tail = 0) {
   const auto select = [&](const at::Tensor& t) {
     return head < 0 || !t.defined() ? t : t.select(0, head);
   };
@@ -39,16 +39,10 @@ PackedMlp PackLayers(const Mlp& mlp, int64_t head, const NormedLinearOptions& la
     layers.push_back(
         {select(layer.weight), select(layer.bias), select(layer.gain), select(layer.shift)});
   }
-  return PackedMlp(layers, last);
+  return PackedMlp(layers, last, tail);
 }
 
 }  // namespace
-
-struct WorldModel::Packed {
-  PackedMlp encoder, dynamics, reward, policy;
-  std::optional<PackedMlp> termination, prior;
-  std::vector<PackedMlp> value;  // One for each head.
-};
 
 at::Tensor PolicyDistribution::Sample(const at::Tensor& eps) const {
   const at::Tensor noise = eps * at::exp(log_std);
@@ -83,14 +77,16 @@ WorldModel::WorldModel(std::shared_ptr<const Parameters> parameters, Gradients g
 
 bool WorldModel::CanPack() const {
   const at::Tensor& flat = parameters_->flat();
-  return flat.is_cpu() && flat.scalar_type() == at::kFloat;
+  return flat.is_cpu() && flat.scalar_type() == at::kFloat && KernelsInUse();
 }
 
-std::shared_ptr<const WorldModel> WorldModel::Pack() const {
+std::shared_ptr<const PackedModel> WorldModel::Pack() const {
   POMPC_CHECK(CanPack()) << "the parameters are not float32 on the CPU";
-  auto packed = std::make_shared<Packed>(Packed{PackLayers(encoder_, -1, simnorm_),
-                                                PackLayers(dynamics_, -1, simnorm_),
-                                                PackLayers(reward_, -1),
+  const int64_t action_dim = spec().action_dim;
+  auto packed =
+      std::make_shared<PackedModel>(PackedModel{PackLayers(encoder_, -1, simnorm_),
+                                                PackLayers(dynamics_, -1, simnorm_, action_dim),
+                                                PackLayers(reward_, -1, {}, action_dim),
                                                 PackLayers(policy_, -1),
                                                 std::nullopt,
                                                 std::nullopt,
@@ -100,13 +96,14 @@ std::shared_ptr<const WorldModel> WorldModel::Pack() const {
   for (int64_t head = 0; head < num_value_heads(); ++head) {
     packed->value.push_back(PackLayers(value_, head));
   }
-  auto model = std::make_shared<WorldModel>(*this);
-  model->packed_ = std::move(packed);
-  return model;
+  for (const PackedMlp* mlp : {&packed->encoder, &packed->dynamics, &packed->reward,
+                               &packed->policy, &packed->value.front()}) {
+    packed->scratch_size = std::max(packed->scratch_size, mlp->scratch_size());
+  }
+  return packed;
 }
 
 at::Tensor WorldModel::Encode(const at::Tensor& obs) const {
-  if (packed_ != nullptr) return packed_->encoder.Forward(obs);
   return MlpForward(obs, encoder_, simnorm_);
 }
 
@@ -115,21 +112,16 @@ at::Tensor WorldModel::Join(const at::Tensor& z, const at::Tensor& a) const {
 }
 
 at::Tensor WorldModel::Next(const at::Tensor& za) const {
-  if (packed_ != nullptr) return packed_->dynamics.Forward(za);
   return MlpForward(za, dynamics_, simnorm_);
 }
 
-at::Tensor WorldModel::RewardLogits(const at::Tensor& za) const {
-  return packed_ != nullptr ? packed_->reward.Forward(za) : MlpForward(za, reward_);
-}
+at::Tensor WorldModel::RewardLogits(const at::Tensor& za) const { return MlpForward(za, reward_); }
 
 at::Tensor WorldModel::Reward(const at::Tensor& za) const { return Decode(RewardLogits(za)); }
 
 at::Tensor WorldModel::TerminationLogit(const at::Tensor& z) const {
   POMPC_CHECK(!termination_.empty()) << "the model predicts no termination";
-  const at::Tensor logit =
-      packed_ != nullptr ? packed_->termination->Forward(z) : MlpForward(z, termination_);
-  return logit.squeeze(-1);
+  return MlpForward(z, termination_).squeeze(-1);
 }
 
 PolicyDistribution WorldModel::DistributionOf(const at::Tensor& output, LogStdRange range) const {
@@ -142,13 +134,12 @@ PolicyDistribution WorldModel::Policy(const at::Tensor& z) const {
 }
 
 PolicyDistribution WorldModel::Policy(const at::Tensor& z, LogStdRange range) const {
-  return DistributionOf(packed_ != nullptr ? packed_->policy.Forward(z) : MlpForward(z, policy_),
-                        range);
+  return DistributionOf(MlpForward(z, policy_), range);
 }
 
 PolicyDistribution WorldModel::Prior(const at::Tensor& z) const {
   POMPC_CHECK(!prior_.empty()) << "the model has no intermediate prior";
-  return DistributionOf(packed_ != nullptr ? packed_->prior->Forward(z) : MlpForward(z, prior_),
+  return DistributionOf(MlpForward(z, prior_),
                         {spec().config.log_std_min(), spec().config.log_std_max()});
 }
 
@@ -156,13 +147,6 @@ at::Tensor WorldModel::ValueLogits(const at::Tensor& input, Heads set, const at:
                                    const at::Tensor& mask) const {
   const Mlp& mlp = set == Heads::kTarget ? target_value_ : value_;
   POMPC_CHECK(!mlp.empty()) << "target value heads exist only in training";
-  if (packed_ != nullptr && set == Heads::kOnline && heads.defined() && !mask.defined()) {
-    std::vector<at::Tensor> logits;
-    for (int64_t i = 0; i < heads.numel(); ++i) {
-      logits.push_back(packed_->value[heads.const_data_ptr<int64_t>()[i]].Forward(input));
-    }
-    return at::stack(logits);
-  }
   std::vector<int64_t> shape = input.sizes().vec();
   const at::Tensor logits = EnsembleForward(input.reshape({-1, shape.back()}), mlp, heads, mask);
   shape.back() = logits.size(-1);

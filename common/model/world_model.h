@@ -12,9 +12,12 @@
 #define POMPC_COMMON_MODEL_WORLD_MODEL_H_
 
 #include <memory>
+#include <optional>
+#include <vector>
 
 #include "common/model/layers.h"
 #include "common/model/math.h"
+#include "common/model/packed_mlp.h"
 #include "common/model/parameters.h"
 #include "common/model/tensor.h"
 
@@ -31,6 +34,15 @@ struct PolicyDistribution {
   at::Tensor Sample(const at::Tensor& eps) const;
 };
 
+// The networks of a world model for many evaluations on the CPU. Where an input ends in an action,
+// rows may share the product of the latent before it.
+struct PackedModel {
+  PackedMlp encoder, dynamics, reward, policy;
+  std::optional<PackedMlp> termination, prior;
+  std::vector<PackedMlp> value;  // One for each head.
+  int64_t scratch_size = 0;      // Of the network that needs most.
+};
+
 class WorldModel {
  public:
   enum class Gradients { kNone, kTracked };
@@ -41,10 +53,9 @@ class WorldModel {
 
   // Whether Pack() applies: float32 on the CPU.
   bool CanPack() const;
-  // The same model with the weights copied and packed as they are now, for many evaluations without
-  // gradient or dropout on the CPU; later updates of the parameters do not reach it. Cheap beside a
-  // plan.
-  std::shared_ptr<const WorldModel> Pack() const;
+  // The networks with the weights copied and packed as they are now; later updates of the
+  // parameters do not reach them.
+  std::shared_ptr<const PackedModel> Pack() const;
 
   at::Tensor Encode(const at::Tensor& obs) const;                   // [.., O] -> [.., L]
   at::Tensor Join(const at::Tensor& z, const at::Tensor& a) const;  // -> [.., L+A]
@@ -81,10 +92,6 @@ class WorldModel {
   Bins bins_;
   NormedLinearOptions simnorm_;
   Mlp encoder_, dynamics_, reward_, termination_, value_, target_value_, policy_, prior_;
-
-  // The packed networks of Pack(); null (empty) elsewhere.
-  struct Packed;
-  std::shared_ptr<const Packed> packed_;
 };
 
 }  // namespace pompc

@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "common/planner/packed_plan.h"
 
 namespace pompc {
 namespace {
@@ -102,23 +103,44 @@ absl::StatusOr<PlanResult> MppiPlanner::Plan(const PlanRequest& request, Noise& 
   }
   const at::NoGradGuard no_grad;
   try {
-    return PlanOrThrow(request, noise, state);
+    return model_->CanPack() ? PlanOnKernels(request, noise, state)
+                             : PlanOnOperators(request, noise, state);
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("planning failed: ", e.what()));
   }
 }
 
-absl::StatusOr<PlanResult> MppiPlanner::PlanOrThrow(const PlanRequest& request, Noise& noise,
-                                                    PlannerState* state) const {
+std::shared_ptr<const PackedModel> MppiPlanner::Packed() const {
+  absl::MutexLock lock(&mu_);
+  const uint32_t version = model_->parameters()->version();
+  if (packed_ == nullptr || packed_version_ != version) {
+    packed_ = nullptr;  // Its memory serves the next.
+    packed_ = model_->Pack();
+    packed_version_ = version;
+  }
+  return packed_;
+}
+
+absl::StatusOr<PlanResult> MppiPlanner::PlanOnKernels(const PlanRequest& request, Noise& noise,
+                                                      PlannerState* state) const {
+  const std::shared_ptr<const PackedModel> packed = Packed();
+  PlannerState cold;
+  if (state == nullptr || request.mode == PlanMode::kReanalyze) state = &cold;
+  POMPC_RETURN_IF_ERROR(
+      PlanPacked({*packed, model_->spec(), options_, iterations_, request, state->mean}, noise,
+                 state->result, state->mean));
+  return state->result;
+}
+
+absl::StatusOr<PlanResult> MppiPlanner::PlanOnOperators(const PlanRequest& request, Noise& noise,
+                                                        PlannerState* state) const {
   const v1::PlannerConfig& config = options_.config;
   const int64_t batch = request.obs.size(0), horizon = config.horizon(),
                 samples = config.num_samples(), proposals = config.num_policy_samples(),
                 action_dim = model_->spec().action_dim;
-  // The weights are used some hundred times in what follows.
-  const std::shared_ptr<const WorldModel> model = model_->CanPack() ? model_->Pack() : model_;
-  const at::Tensor z = model->Encode(request.obs);
+  const at::Tensor z = model_->Encode(request.obs);
   at::Tensor actions = at::empty({batch, horizon, samples, action_dim}, z.options());
-  if (proposals > 0) RollOutPolicy(*model, z, request.mode, noise, actions);
+  if (proposals > 0) RollOutPolicy(z, request.mode, noise, actions);
 
   at::Tensor mean = InitialMean(request, state, {batch, horizon, action_dim}, z.options());
   at::Tensor std = at::full_like(mean, config.max_std());
@@ -129,7 +151,7 @@ absl::StatusOr<PlanResult> MppiPlanner::PlanOrThrow(const PlanRequest& request, 
     const at::Tensor eps = noise.Normal({batch, horizon, samples - proposals, action_dim});
     sampled.copy_(at::addcmul(mean.unsqueeze(2), std.unsqueeze(2), eps).clamp_(-1, 1));
     at::Tensor value =
-        EstimateValue(*model, z, actions, options_.discount, options_.dropout, noise);
+        EstimateValue(*model_, z, actions, options_.discount, options_.dropout, noise);
     const at::Tensor rejected = at::isfinite(value).logical_not_();
     num_nonfinite += rejected.sum();
     value.masked_fill_(rejected, -kInfinity);
@@ -172,8 +194,9 @@ absl::StatusOr<PlanResult> MppiPlanner::PlanOrThrow(const PlanRequest& request, 
   return result;
 }
 
-void MppiPlanner::RollOutPolicy(const WorldModel& model, const at::Tensor& z, PlanMode mode,
-                                Noise& noise, at::Tensor& actions) const {
+void MppiPlanner::RollOutPolicy(const at::Tensor& z, PlanMode mode, Noise& noise,
+                                at::Tensor& actions) const {
+  const WorldModel& model = *model_;
   const int64_t batch = z.size(0), horizon = actions.size(1),
                 proposals = options_.config.num_policy_samples();
   const int64_t from_prior = std::llround(options_.config.proposal_mix() * proposals);

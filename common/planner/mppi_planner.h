@@ -19,8 +19,10 @@
 
 #include <memory>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "common/model/math.h"
 #include "common/model/world_model.h"
 #include "common/planner/planner.h"
@@ -44,7 +46,7 @@ double RunDiscount(const v1::LearningConfig& config, int64_t episode_decisions);
 
 class MppiPlanner final : public Planner {
  public:
-  // Shares the model; parameters written to its buffers between two plans take effect.
+  // Shares the model; parameters that operators write to its buffers between two plans take effect.
   static absl::StatusOr<std::unique_ptr<MppiPlanner>> Create(
       const MppiOptions& options, std::shared_ptr<const WorldModel> model);
 
@@ -59,14 +61,22 @@ class MppiPlanner final : public Planner {
 
  private:
   MppiPlanner(const MppiOptions& options, std::shared_ptr<const WorldModel> model);
-  absl::StatusOr<PlanResult> PlanOrThrow(const PlanRequest& request, Noise& noise,
-                                         PlannerState* state) const;
-  void RollOutPolicy(const WorldModel& model, const at::Tensor& z, PlanMode mode, Noise& noise,
-                     at::Tensor& actions) const;
+  // The same plan in packed_plan.h (float32 on the CPU) and on LibTorch's operators (elsewhere).
+  absl::StatusOr<PlanResult> PlanOnKernels(const PlanRequest& request, Noise& noise,
+                                           PlannerState* state) const;
+  absl::StatusOr<PlanResult> PlanOnOperators(const PlanRequest& request, Noise& noise,
+                                             PlannerState* state) const;
+  void RollOutPolicy(const at::Tensor& z, PlanMode mode, Noise& noise, at::Tensor& actions) const;
+  // The weights packed as they are now: once for each version of the parameters.
+  std::shared_ptr<const PackedModel> Packed() const;
 
   MppiOptions options_;
   std::shared_ptr<const WorldModel> model_;
   int iterations_;
+
+  mutable absl::Mutex mu_;
+  mutable std::shared_ptr<const PackedModel> packed_ ABSL_GUARDED_BY(mu_);
+  mutable uint32_t packed_version_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 // --- The two steps of an iteration, as pure functions. ---

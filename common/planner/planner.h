@@ -22,12 +22,6 @@ enum class PlanMode {
   kReanalyze,  // Cold start, wider policy proposals, state untouched; only the prior is of use.
 };
 
-// Warm start between the decisions of episodes. Owned by the caller, one for each batch of
-// environments.
-struct PlannerState {
-  at::Tensor mean;  // [B, H, A]; undefined before the first plan.
-};
-
 struct PlanRequest {
   at::Tensor obs;  // [B, O]
   // bool [B] on the CPU: environments whose episode starts with this observation (cold start).
@@ -46,12 +40,22 @@ struct PlanResult {
   int64_t num_nonfinite = 0;  // Sequences rejected for a NaN or infinite value, over B, iterations.
 };
 
+// Warm start between the decisions of episodes. Owned by the caller, one for each batch of
+// environments.
+struct PlannerState {
+  at::Tensor mean;  // [B, H, A]; undefined before the first plan.
+  // What the last plan returned. Its tensors take the next result if the caller has let go of them,
+  // so that planning on the CPU allocates nothing.
+  PlanResult result = {};
+};
+
 class Planner {
  public:
   virtual ~Planner() = default;
   // `state` may be null (cold start, nothing kept); it changes only on success. Blocks for the
-  // whole optimisation; takes no locks. INVALID_ARGUMENT: wrong shape. FAILED_PRECONDITION: every
-  // sequence of some observation has a value that is not finite.
+  // whole optimisation, and on a lock while another plan packs new parameters. INVALID_ARGUMENT:
+  // wrong shape. FAILED_PRECONDITION: every sequence of some observation has a value that is not
+  // finite.
   virtual absl::StatusOr<PlanResult> Plan(const PlanRequest& request, Noise& noise,
                                           PlannerState* state) const = 0;
 };
