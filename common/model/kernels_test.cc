@@ -90,6 +90,44 @@ TEST_P(KernelsTest, NormalisedLayerMatchesOperatorsForwardAndBackward) {
   }
 }
 
+TEST_P(KernelsTest, NormalisesRowsOfAWiderMatrixInPlace) {
+  const int64_t rows = 7, cols = 24, stride = 30;
+  for (Activation act : {Activation::kMish, Activation::kSimNorm}) {
+    const at::Tensor x = Random({rows, cols}), zeros = at::zeros({cols}), ones = at::ones({cols});
+    at::Tensor wide = at::full({rows, stride}, 5.0f);
+    wide.narrow(1, 0, cols).copy_(x);
+    kernels().norm_activation({.rows = rows,
+                               .cols = cols,
+                               .bias = zeros.const_data_ptr<float>(),
+                               .gain = ones.const_data_ptr<float>(),
+                               .shift = zeros.const_data_ptr<float>(),
+                               .activation = act,
+                               .stride = stride},
+                              wide.const_data_ptr<float>(), wide.data_ptr<float>(), nullptr);
+    ExpectClose(wide.narrow(1, 0, cols),
+                ReferenceLayer(x, zeros, ones, zeros, at::ones({rows, cols}), act), 2e-6);
+    EXPECT_TRUE(wide.narrow(1, cols, stride - cols).eq(5).all().item<bool>());
+  }
+}
+
+TEST_P(KernelsTest, PolicyActionMatchesOperators) {
+  for (const bool squashed : {false, true}) {
+    for (const int64_t output_rows : {1, 9}) {  // One output for all rows, or each its own.
+      const int64_t rows = 9, n = 21;
+      const at::Tensor output = Random({output_rows, 2 * n}, 2.0), eps = Random({rows, n});
+      const at::Tensor m = output.narrow(1, 0, n);
+      const at::Tensor noise = eps * (-3 + 2 * (output.narrow(1, n, n).tanh() + 1)).exp();
+      const at::Tensor expected = squashed ? at::tanh(m + noise) : (m.tanh() + noise).clamp(-1, 1);
+      at::Tensor action = at::zeros({rows, n + 2});
+      kernels().policy_action({n, output_rows > 1 ? 2 * n : 0, squashed, -3, 1}, rows,
+                              output.const_data_ptr<float>(), eps.const_data_ptr<float>(),
+                              action.data_ptr<float>(), n + 2);
+      ExpectClose(action.narrow(1, 0, n), expected, 1e-6);
+      EXPECT_EQ(action.narrow(1, n, 2).abs().max().item<float>(), 0);
+    }
+  }
+}
+
 TEST_P(KernelsTest, MishIsExactInItsLimits) {
   const std::vector<float> values = {-100.0f, -30.0f, -1e-4f, 0.0f, 1e-4f, 19.9f, 20.1f, 500.0f};
   // LayerNorm of a constant row is zero, so `shift` reaches the activation unchanged.

@@ -21,6 +21,22 @@ TEST(GeneratorNoiseTest, SeedRestartsEveryKindOfDraw) {
   for (size_t i = 0; i < first.size(); ++i) EXPECT_TRUE(at::equal(first[i], again[i])) << i;
 }
 
+TEST(GeneratorNoiseTest, FillMakesTheSameDraws) {
+  GeneratorNoise noise(5), filling(5);
+  const at::Tensor probability = at::rand({30, 4});
+  std::array<int64_t, 2> heads;
+  std::vector<int64_t> index(30);
+  at::Tensor normal = at::empty({7, 9});
+  for (int i = 0; i < 3; ++i) {
+    filling.FillNormal(normal);
+    EXPECT_TRUE(at::equal(noise.Normal({7, 9}), normal));
+    filling.FillHeads(5, heads);
+    EXPECT_TRUE(at::equal(noise.Heads(5), at::tensor({heads[0], heads[1]}, at::kLong)));
+    filling.FillIndex(probability, index);
+    EXPECT_TRUE(at::equal(noise.Index(probability), at::tensor(index, at::kLong)));
+  }
+}
+
 TEST(GeneratorNoiseTest, HeadsAreTwoDifferentOnesAndAllOccur) {
   GeneratorNoise noise(5);
   std::set<int64_t> seen;

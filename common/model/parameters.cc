@@ -17,6 +17,15 @@ namespace {
 
 constexpr int64_t kAlignment = 16;  // Elements: a cache line of float32.
 
+// Bytes as they lie in memory: little-endian, like all machines that this runs on.
+struct SnapshotHeader {
+  char magic[4] = {'P', 'M', 'P', 'C'};
+  uint16_t format_version = 1;
+  uint16_t dtype = 0;  // LearnerConfig.PublishDtype.
+  uint64_t num_elements = 0;
+};
+static_assert(sizeof(SnapshotHeader) == 16);
+
 struct NetworkShape {
   ParameterGroup group;
   std::string name;
@@ -178,19 +187,53 @@ void Parameters::Initialise(uint64_t seed) {
   if (target_.defined()) target_.copy_(layout_.range(ParameterGroup::kValue).Of(flat_));
 }
 
-std::string Parameters::Snapshot() const {
-  const at::Tensor values = flat_.to(at::kCPU, at::kFloat).contiguous();
-  return std::string(static_cast<const char*>(values.const_data_ptr()), values.nbytes());
+std::string Parameters::Snapshot(v1::LearnerConfig::PublishDtype dtype) const {
+  const at::ScalarType type = dtype == v1::LearnerConfig::BFLOAT16 ? at::kBFloat16 : at::kFloat;
+  const at::Tensor values = flat_.to(at::kCPU, type).contiguous();
+  const SnapshotHeader header = {.dtype = static_cast<uint16_t>(dtype),
+                                 .num_elements = static_cast<uint64_t>(layout_.size())};
+  std::string bytes(sizeof(header) + values.nbytes(), '\0');
+  std::memcpy(bytes.data(), &header, sizeof(header));
+  std::memcpy(bytes.data() + sizeof(header), values.const_data_ptr(), values.nbytes());
+  return bytes;
 }
 
 absl::Status Parameters::LoadSnapshot(std::string_view bytes) {
-  const size_t expected = static_cast<size_t>(layout_.size()) * sizeof(float);
-  if (bytes.size() != expected) {
-    return absl::InvalidArgumentError(absl::StrCat("parameter snapshot has ", bytes.size(),
-                                                   " bytes, this model needs ", expected));
+  SnapshotHeader header;
+  if (bytes.size() < sizeof(header)) return absl::InvalidArgumentError("no parameter snapshot");
+  std::memcpy(&header, bytes.data(), sizeof(header));
+  const std::string_view content = bytes.substr(sizeof(header));
+  const SnapshotHeader expected = {.dtype = header.dtype,
+                                   .num_elements = static_cast<uint64_t>(layout_.size())};
+  if (std::memcmp(header.magic, expected.magic, sizeof(header.magic)) != 0) {
+    return absl::InvalidArgumentError("no parameter snapshot");
   }
-  const at::Tensor values = at::empty({layout_.size()}, at::kFloat);
-  std::memcpy(values.data_ptr(), bytes.data(), bytes.size());
+  if (header.format_version != expected.format_version) {
+    return absl::InvalidArgumentError(absl::StrCat("parameter snapshot has format version ",
+                                                   header.format_version, ", this program reads ",
+                                                   expected.format_version));
+  }
+  at::ScalarType type;
+  switch (header.dtype) {
+    case v1::LearnerConfig::FLOAT32:
+      type = at::kFloat;
+      break;
+    case v1::LearnerConfig::BFLOAT16:
+      type = at::kBFloat16;
+      break;
+    default:
+      return absl::InvalidArgumentError(
+          absl::StrCat("parameter snapshot has the unknown dtype ", header.dtype));
+  }
+  const size_t size = static_cast<size_t>(layout_.size()) * at::elementSize(type);
+  if (header.num_elements != expected.num_elements || content.size() != size) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("parameter snapshot holds ", header.num_elements, " elements in ",
+                     content.size(), " bytes, this model needs ", layout_.size(), " in ", size));
+  }
+  at::Tensor values = at::empty({layout_.size()}, type);
+  std::memcpy(values.data_ptr(), content.data(), content.size());
+  values = values.to(at::kFloat);
   // A sum is finite only if all terms are; finite float32 terms cannot overflow a double.
   if (!std::isfinite(values.sum(at::kDouble).item<double>())) {
     return absl::InvalidArgumentError("parameter snapshot holds values that are not finite");

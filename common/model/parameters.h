@@ -97,7 +97,8 @@ class Parameters {
   const ModelSpec& spec() const { return spec_; }
   const ParameterLayout& layout() const { return layout_; }
   const at::Tensor& flat() const { return flat_; }  // [size]
-  // Changes whenever an operator writes to flat() or one of its views.
+  // Changes when an in-place operator writes to flat() or one of its views; at::_fused_adam_, which
+  // trains the parameters, does not count.
   uint32_t version() const { return static_cast<uint32_t>(flat_._version()); }
   const at::Tensor& target() const { return target_; }  // [value range size]; kTraining only.
   const at::Tensor& grad() const { return grad_; }      // [size]; kTraining only.
@@ -115,10 +116,13 @@ class Parameters {
   // depend on `seed` alone, not on the device.
   void Initialise(uint64_t seed);
 
-  // What actors need, all but the targets, as little-endian float32 in buffer order.
-  std::string Snapshot() const;
-  // Replaces the values. INVALID_ARGUMENT: wrong size, or a value that is not finite; the values
-  // are then unchanged.
+  // What actors need, all but the targets, in one buffer: a header of 16 bytes (the text "PMPC",
+  // format version, dtype, number of elements), then the values in buffer order; little-endian.
+  // bfloat16 rounds to nearest: a relative error of 2^-8 at most. No checksum: whoever stores or
+  // sends it adds one (ParameterSnapshot.crc32c).
+  std::string Snapshot(v1::LearnerConfig::PublishDtype dtype = v1::LearnerConfig::FLOAT32) const;
+  // Replaces the values, from either dtype. INVALID_ARGUMENT: no snapshot, another format version,
+  // wrong size, or a value that is not finite; the values are then unchanged.
   absl::Status LoadSnapshot(std::string_view bytes);
 
  private:

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "common/model/world_model.h"
 #include "gtest/gtest.h"
@@ -106,19 +107,64 @@ TEST(ParametersTest, SnapshotMovesAllParametersToAnActor) {
   EXPECT_TRUE(at::equal(actor->flat(), learner->flat()));
 }
 
+TEST(ParametersTest, Bfloat16SnapshotsTakeHalfTheBytesAndRoundByAtMostOnePartIn256) {
+  const std::shared_ptr<Parameters> learner = Make(ParameterUse::kTraining);
+  const std::shared_ptr<Parameters> actor = Make(ParameterUse::kActing);
+  learner->Initialise(7);
+  const std::string bytes = learner->Snapshot(v1::LearnerConfig::BFLOAT16);
+  EXPECT_EQ(2 * (bytes.size() - 16), learner->Snapshot().size() - 16);
+  ASSERT_TRUE(actor->LoadSnapshot(bytes).ok());
+  const at::Tensor error = (actor->flat() - learner->flat()).abs();
+  EXPECT_TRUE((error <= learner->flat().abs() / 256).all().item<bool>());
+  EXPECT_GT(error.max().item<float>(), 0);
+  // What was rounded once stays as it is.
+  EXPECT_EQ(actor->Snapshot(v1::LearnerConfig::BFLOAT16), bytes);
+}
+
 TEST(ParametersTest, RefusesDamagedSnapshotsAndKeepsItsValues) {
   const std::shared_ptr<Parameters> p = Make(ParameterUse::kActing);
   p->Initialise(7);
   const at::Tensor before = p->flat().clone();
-  std::string bytes = p->Snapshot();
-  EXPECT_EQ(p->LoadSnapshot(bytes + "more").code(), absl::StatusCode::kInvalidArgument);
+  const auto refuses = [&](const std::string& bytes) {
+    return p->LoadSnapshot(bytes).code() == absl::StatusCode::kInvalidArgument;
+  };
+  for (const auto dtype : {v1::LearnerConfig::FLOAT32, v1::LearnerConfig::BFLOAT16}) {
+    const std::string bytes = p->Snapshot(dtype);
+    EXPECT_TRUE(refuses(""));
+    EXPECT_TRUE(refuses(bytes.substr(0, 16)));
+    EXPECT_TRUE(refuses(bytes.substr(0, bytes.size() - 2)));
+    EXPECT_TRUE(refuses(bytes + "more"));
+    // Magic, format version, dtype (to the other and to an unknown one), number of elements.
+    for (const auto& [position, value] :
+         {std::pair{0, 'x'}, {4, '\2'}, {6, static_cast<char>(3 - dtype)}, {6, '\7'}, {8, '\1'}}) {
+      std::string damaged = bytes;
+      ASSERT_NE(damaged[position], value);
+      damaged[position] = value;
+      EXPECT_TRUE(refuses(damaged)) << position;
+    }
+  }
   for (const float bad :
        {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
-    std::string damaged = bytes;
+    std::string damaged = p->Snapshot();
     damaged.replace(40, sizeof(bad), reinterpret_cast<const char*>(&bad), sizeof(bad));
-    EXPECT_EQ(p->LoadSnapshot(damaged).code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_TRUE(refuses(damaged));
   }
   EXPECT_TRUE(at::equal(p->flat(), before));
+}
+
+TEST(ParametersTest, InPlaceOperatorsChangeTheVersion) {
+  const std::shared_ptr<Parameters> p = Make(ParameterUse::kTraining);
+  uint32_t last = p->version();
+  const auto changed = [&] { return std::exchange(last, p->version()) != p->version(); };
+  EXPECT_FALSE(changed());
+  p->Initialise(7);
+  EXPECT_TRUE(changed());
+  const std::string snapshot = p->Snapshot();
+  EXPECT_FALSE(changed());
+  ASSERT_TRUE(p->LoadSnapshot(snapshot).ok());
+  EXPECT_TRUE(changed());
+  p->View("policy.0.bias").fill_(1);
+  EXPECT_TRUE(changed());
 }
 
 TEST(ParametersTest, RefusesLatentsThatDoNotDivideIntoSimplices) {

@@ -110,7 +110,9 @@ absl::StatusOr<PlanResult> MppiPlanner::Plan(const PlanRequest& request, Noise& 
   }
 }
 
-std::shared_ptr<const PackedModel> MppiPlanner::Packed() const {
+std::shared_ptr<const PackedModel> MppiPlanner::Packed(PlanMode mode) const {
+  // Re-planning goes on between training steps, which change the weights but not their version.
+  if (mode == PlanMode::kReanalyze) return model_->Pack();
   absl::MutexLock lock(&mu_);
   const uint32_t version = model_->parameters()->version();
   if (packed_ == nullptr || packed_version_ != version) {
@@ -123,7 +125,7 @@ std::shared_ptr<const PackedModel> MppiPlanner::Packed() const {
 
 absl::StatusOr<PlanResult> MppiPlanner::PlanOnKernels(const PlanRequest& request, Noise& noise,
                                                       PlannerState* state) const {
-  const std::shared_ptr<const PackedModel> packed = Packed();
+  const std::shared_ptr<const PackedModel> packed = Packed(request.mode);
   PlannerState cold;
   if (state == nullptr || request.mode == PlanMode::kReanalyze) state = &cold;
   POMPC_RETURN_IF_ERROR(

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "common/model/algorithm_fixture.h"
+#include "common/model/fused_layers.h"
 
 namespace pompc {
 namespace {
@@ -182,6 +183,73 @@ TEST(MppiPlannerTest, EqualSeedsGiveEqualPlans) {
     action = t.planner->Plan({obs, {}, PlanMode::kAct}, noise, &state)->action;
   }
   EXPECT_TRUE(at::equal(actions[0], actions[1]));
+}
+
+TEST(MppiPlannerTest, KernelsPlanLikeOperators) {
+  for (const auto kind : {v1::ModelConfig::Q, v1::ModelConfig::V}) {
+    for (const double dropout : {0.0, 0.3}) {
+      ModelSpec spec = SmallSpec();
+      spec.intermediate_prior = true;
+      spec.config.set_value_kind(kind);
+      spec.config.set_predict_termination(true);
+      MppiOptions options = SmallOptions();
+      options.config.set_num_samples(150);  // More than a block.
+      options.config.set_proposal_mix(0.5);
+      options.dropout = dropout;
+      const PlannerUnderTest t = SmallPlanner(options, spec);
+      const at::Tensor obs = GeneratorNoise(1).Normal({3, 5});
+      for (const PlanMode mode : {PlanMode::kAct, PlanMode::kEvaluate, PlanMode::kReanalyze}) {
+        const auto plan = [&] {
+          GeneratorNoise noise(7);
+          PlannerState state = {at::full({3, 3, 2}, 0.2)};
+          return *t.planner->Plan({obs, {}, mode}, noise, &state);
+        };
+        const PlanResult on_kernels = plan();
+        const OperatorsOnly operators;
+        const PlanResult on_operators = plan();
+        EXPECT_TRUE(CloseAbsolute(on_kernels.action, on_operators.action, 1e-4));
+        EXPECT_TRUE(CloseAbsolute(on_kernels.mean, on_operators.mean, 1e-4));
+        EXPECT_TRUE(CloseAbsolute(on_kernels.prior_std, on_operators.prior_std, 1e-4));
+        EXPECT_TRUE(Close(on_kernels.value, on_operators.value, 1e-4));
+      }
+    }
+  }
+}
+
+TEST(MppiPlannerTest, PlansWithTheParametersAsTheyAre) {
+  const PlannerUnderTest t = SmallPlanner();
+  const at::Tensor obs = GeneratorNoise(1).Normal({2, 5});
+  const auto value = [&](PlanMode mode) {
+    GeneratorNoise noise(7);
+    return t.planner->Plan({obs, {}, mode}, noise, nullptr)->value;
+  };
+  const at::Tensor acting = value(PlanMode::kAct), replanned = value(PlanMode::kReanalyze);
+  EXPECT_TRUE(at::equal(value(PlanMode::kAct), acting));
+  // A training step, then a snapshot of it.
+  const at::Tensor& flat = t.parameters->flat();
+  at::_fused_adam_({flat}, {at::ones_like(flat)}, {at::zeros_like(flat)}, {at::zeros_like(flat)},
+                   {}, {at::ones({})}, 1e-2, 0.9, 0.999, 0, 1e-8, false, false);
+  EXPECT_FALSE(at::equal(value(PlanMode::kReanalyze), replanned));
+  ASSERT_TRUE(t.parameters->LoadSnapshot(t.parameters->Snapshot()).ok());
+  EXPECT_FALSE(at::equal(value(PlanMode::kAct), acting));
+}
+
+TEST(MppiPlannerTest, TakesResultsAgainOnlyWhenNobodyHoldsThem) {
+  const PlannerUnderTest t = SmallPlanner();
+  GeneratorNoise noise(7);
+  const at::Tensor obs = noise.Normal({2, 5});
+  PlannerState state;
+  const auto plan = [&] { return *t.planner->Plan({obs, {}, PlanMode::kAct}, noise, &state); };
+  const void* const action = plan().action.const_data_ptr();
+  const void* const mean = state.mean.const_data_ptr();
+  const PlanResult held = plan();
+  EXPECT_EQ(held.action.const_data_ptr(), action);
+  EXPECT_EQ(state.mean.const_data_ptr(), mean);
+  const at::Tensor before = held.action.clone();
+  const at::Tensor row_of_mean = state.mean[0];
+  EXPECT_NE(plan().action.const_data_ptr(), action);
+  EXPECT_NE(state.mean.const_data_ptr(), mean);
+  EXPECT_TRUE(at::equal(held.action, before));
 }
 
 TEST(MppiPlannerTest, ResetsOnlyTheEnvironmentsThatStartAnEpisode) {
