@@ -52,7 +52,9 @@ at::Tensor ReadTensor(const Struct& entry, std::string_view data) {
     if (dtype->string_value() != known.name) continue;
     if (elements * static_cast<double>(at::elementSize(known.type)) != end - begin) return {};
     at::Tensor tensor = at::empty(sizes, known.type);
-    std::memcpy(tensor.data_ptr(), data.data() + static_cast<size_t>(begin), tensor.nbytes());
+    if (tensor.numel() > 0) {  // Else it has no memory to copy to.
+      std::memcpy(tensor.data_ptr(), data.data() + static_cast<size_t>(begin), tensor.nbytes());
+    }
     return tensor;
   }
   return {};
