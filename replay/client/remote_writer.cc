@@ -36,16 +36,14 @@ void RemoteWriter::Close() {
 }
 
 bool RemoteWriter::CanQueue(int64_t rows) const {
-  const int64_t limit =
-      admitted_ ? std::min(options_.max_queued_rows, credits_.value_or(INT64_MAX)) : 0;
-  return queue_.empty() || queued_rows_ + rows <= limit;
+  return queue_.empty() || queued_rows_ + rows <= std::min(options_.max_queued_rows, credits_);
 }
 
 bool RemoteWriter::CanSend() const {
   // Before the greeting it is unknown whether this is still the table that the numbers are for.
-  if (!credits_.has_value() || sent_segments_ == queue_.size()) return false;
+  if (!greeted_ || sent_segments_ == queue_.size()) return false;
   return sent_segments_ == 0 ||
-         sent_rows_ + queue_[sent_segments_].request->segment().num_rows() <= *credits_;
+         sent_rows_ + queue_[sent_segments_].request->segment().num_rows() <= credits_;
 }
 
 absl::Status RemoteWriter::Await(const absl::Condition& decided, absl::Time deadline) {
@@ -106,11 +104,10 @@ void RemoteWriter::StartOver() {
 
 void RemoteWriter::Acknowledge(const v1::AppendResponse& response) {
   absl::MutexLock lock(&mu_);
-  const bool greeting = !credits_.has_value();
-  if (greeting && table_id_ != 0 && response.table_id() != table_id_) StartOver();
+  if (!greeted_ && table_id_ != 0 && response.table_id() != table_id_) StartOver();
   table_id_ = response.table_id();
   credits_ = response.credits();
-  admitted_ = true;
+  greeted_ = true;
   while (sent_segments_ > 0 &&
          queue_.front().request->segment().sequence() <= response.acknowledged_sequence()) {
     const int64_t rows = queue_.front().request->segment().num_rows();
@@ -130,6 +127,7 @@ absl::Status RemoteWriter::Upload(v1::Replay::Stub* stub) {
     context_ = &context;
     sent_segments_ = 0;
     sent_rows_ = 0;
+    greeted_ = false;
     broken_ = false;
   }
   // (1)
@@ -188,13 +186,12 @@ void RemoteWriter::Run() {
       return;
     }
     reconnects_metric_->Increment();
-    if (credits_.has_value() || !reported) {  // One line, however long it takes.
+    if (greeted_ || !reported) {  // One line, however long it takes.
       reported = true;
       POMPC_LOG(WARNING) << "no connection to replay, trying again writer_id=" << options_.writer_id
                          << " queued_rows=" << queued_rows_ << " status=" << status;
     }
-    if (credits_.has_value()) backoff.Reset();
-    credits_.reset();
+    if (greeted_) backoff.Reset();
     clock_->AwaitUntil(&mu_, absl::Condition(&closed_), clock_->Now() + backoff.Next());
   }
 }

@@ -1,9 +1,9 @@
 // RemoteWriter: a ReplayWriter over one Append stream, uploaded in the background.
 //
 // Segments are kept until acknowledged and sent again, with their sequence numbers, when the
-// connection breaks; replay drops those it has. While connected, the rows in flight are limited by
-// the server's credits, so an actor runs ahead of the rate limiter by no more than those; while
-// not, by max_queued_rows; before the first answer, by one segment.
+// connection breaks; replay drops those it has. They are limited by the server's last credits, so
+// that an actor runs ahead of the rate limiter by no more than those, connected or not; before the
+// first answer by one segment.
 //
 // When replay comes back with another table than before (it was restarted without its rows), what
 // was acknowledged is gone; the rest goes into the new table, an episode under way from its first
@@ -91,11 +91,9 @@ class RemoteWriter final : public ReplayWriter {
   // Of the present connection:
   size_t sent_segments_ ABSL_GUARDED_BY(mu_) = 0;  // The first of queue_.
   int64_t sent_rows_ ABSL_GUARDED_BY(mu_) = 0;
-  std::optional<int64_t> credits_ ABSL_GUARDED_BY(mu_);  // Unset before replay has greeted us.
-  // Whether replay has ever answered. Before, one segment is taken and no more: an actor that joins
-  // early must not act its whole seed phase and more ahead of the rate limiter.
-  bool admitted_ ABSL_GUARDED_BY(mu_) = false;
-  // The table of the last answer; 0 before the first, which no table has.
+  bool greeted_ ABSL_GUARDED_BY(mu_) = false;
+  // Of the last answer, of any connection; 0 before the first. No table has the id 0.
+  int64_t credits_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t table_id_ ABSL_GUARDED_BY(mu_) = 0;
   bool started_over_ ABSL_GUARDED_BY(mu_) = false;
   // Of the episodes under way, by id: the caller's number of their first row in this table.
