@@ -138,12 +138,12 @@ class Scenario {
 
   FakeClock clock_;
   MetricsRegistry metrics_;
-  Replay replay_{&clock_, &metrics_};
-  std::vector<Replay::Ticket> tickets_;
   v1::ConfigureRequest request_;
   std::map<uint64_t, Writer> writers_;
   std::map<std::string, double> args_;
   std::string output_;
+  Replay replay_{&clock_, &metrics_};  // Goes before the output that its last callbacks write to.
+  std::vector<Replay::Ticket> tickets_;
 };
 
 class ScenarioTest : public ::testing::TestWithParam<const char*> {};
