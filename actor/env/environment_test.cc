@@ -49,11 +49,11 @@ struct Driver {
   int calls = 0;
 };
 
-TEST(EnvironmentTest, UnknownTaskIsRefusedWithTheTasksThatExist) {
-  const absl::Status status = CreateEnvironment({.task = "walker-fly"}).status();
+TEST(EnvironmentTest, UnknownTaskIsRefusedWithTheNearestNames) {
+  const absl::Status status = CreateEnvironment({.task = "walker-wlak"}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("'walker-fly'"));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("walker-run"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("did you mean walker-walk, "));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("pompc inspect tasks"));
 }
 
 TEST(EnvironmentTest, AllTasksAreListedInOrder) {

@@ -9,6 +9,7 @@
 #include "actor/env/model.h"
 #include "actor/env/mujoco_errors.h"
 #include "actor/env/tasks/tasks.h"
+#include "common/base/spelling.h"
 #include "common/base/status_macros.h"
 
 namespace pompc {
@@ -21,8 +22,10 @@ absl::StatusOr<const TaskEntry*> FindTask(std::string_view name) {
   for (const TaskEntry& entry : AllTasks()) {
     if (entry.name == name) return &entry;
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "no task '", std::string(name), "'; tasks are: ", absl::StrJoin(TaskNames(), ", ")));
+  return absl::InvalidArgumentError(
+      absl::StrCat("no task '", std::string(name), "', did you mean ",
+                   absl::StrJoin(NearestNames(name, TaskNames(), 3), ", "),
+                   "? `pompc inspect tasks` lists all"));
 }
 
 int Substeps(const TaskEntry& entry, const mjModel& model) {

@@ -1,12 +1,12 @@
 #include "common/config/schema.h"
 
 #include <algorithm>
-#include <numeric>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/check.h"
+#include "common/base/spelling.h"
 #include "google/protobuf/descriptor.h"
 
 namespace pompc {
@@ -16,21 +16,6 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 
 std::string LastPart(const std::string& path) { return path.substr(path.rfind('.') + 1); }
-
-// Levenshtein distance: insertions, deletions and replacements that turn `a` into `b`.
-size_t EditDistance(const std::string& a, const std::string& b) {
-  std::vector<size_t> row(b.size() + 1);
-  std::iota(row.begin(), row.end(), 0);
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = std::exchange(row[0], i);
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t replaced = diagonal + (a[i - 1] != b[j - 1] ? 1 : 0);
-      diagonal = row[j];
-      row[j] = std::min({replaced, row[j] + 1, row[j - 1] + 1});
-    }
-  }
-  return row.back();
-}
 
 void SetToDefault(Message* message, const FieldDescriptor& field) {
   const auto* reflection = message->GetReflection();
