@@ -24,6 +24,13 @@ void RandomizeLimitedAndRotationalJoints(Physics& physics, RandomState& random) 
   }
 }
 
+void ObserveAllButFirstPosition(const Physics& physics, ObservationWriter& out) {
+  out.Slice("position");
+  out.Put(physics.qpos().subspan(1));
+  out.Slice("velocity");
+  out.Put(physics.qvel());
+}
+
 absl::Status RandomizeUntilNoContact(Physics& physics, const std::function<void()>& randomize) {
   constexpr int kMaxAttempts = 10000;
   for (int attempt = 0; attempt < kMaxAttempts; ++attempt) {

@@ -84,6 +84,9 @@ struct TaskEntry {
 // model has).
 void RandomizeLimitedAndRotationalJoints(Physics& physics, RandomState& random);
 
+// Slices "position" (all but the first, how far the planar body has travelled) and "velocity".
+void ObserveAllButFirstPosition(const Physics& physics, ObservationWriter& out);
+
 // Repeats `randomize`, then ForwardWithoutActuation(), until nothing touches.
 // INTERNAL: not within 10,000 attempts.
 absl::Status RandomizeUntilNoContact(Physics& physics, const std::function<void()>& randomize);

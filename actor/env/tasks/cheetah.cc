@@ -41,10 +41,7 @@ class Cheetah : public Task {
   }
 
   void Observe(const Physics& physics, ObservationWriter& out) const override {
-    out.Slice("position");
-    out.Put(physics.qpos().subspan(1));
-    out.Slice("velocity");
-    out.Put(physics.qvel());
+    ObserveAllButFirstPosition(physics, out);
   }
 
   double Reward(const Physics& physics) const override {

@@ -30,10 +30,7 @@ class Hopper : public Task {
   }
 
   void Observe(const Physics& physics, ObservationWriter& out) const override {
-    out.Slice("position");
-    out.Put(physics.qpos().subspan(1));
-    out.Slice("velocity");
-    out.Put(physics.qvel());
+    ObserveAllButFirstPosition(physics, out);
     out.Slice("touch");
     out.Put(std::log1p(physics.data().sensordata[toe_]));
     out.Put(std::log1p(physics.data().sensordata[heel_]));
