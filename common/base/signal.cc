@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <optional>
 
 #include "common/base/check.h"
 #include "common/base/log.h"
@@ -28,33 +29,37 @@ void HandleSignal(int signal) {
   errno = saved_errno;
 }
 
-Event* Install() {
+// Lives as long as the process.
+struct Termination {
+  Event requested;
+  std::optional<Thread> thread;  // Blocked in read() unless a signal comes.
+};
+
+Termination* Install() {
   int ends[2];
   POMPC_CHECK(pipe2(ends, O_CLOEXEC) == 0) << "errno=" << errno;
   pipe_write_end = ends[1];
-  auto* event = new Event;
-  // Lives as long as the process, blocked in read() unless a signal comes.
-  static Thread* const thread = new Thread("signals", [event, read_end = ends[0]] {
+  auto* const termination = new Termination;
+  termination->thread.emplace("signals", [termination, read_end = ends[0]] {
     char signal = 0;
     while (read(read_end, &signal, 1) < 0 && errno == EINTR) {
     }
     POMPC_LOG(INFO) << "asked to stop signal=" << static_cast<int>(signal);
-    event->Notify();
+    termination->requested.Notify();
   });
-  (void)thread;
   struct sigaction action = {};
   action.sa_handler = HandleSignal;
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
   for (int signal : {SIGTERM, SIGINT}) POMPC_CHECK(sigaction(signal, &action, nullptr) == 0);
-  return event;
+  return termination;
 }
 
 }  // namespace
 
 const Event& TerminationRequest() {
-  static const Event* const event = Install();
-  return *event;
+  static const Termination* const termination = Install();
+  return termination->requested;
 }
 
 }  // namespace pompc
