@@ -58,9 +58,10 @@ std::string ProgressLine(const v1::RunStatus& s) {
       WithThousands(s.decisions()), Percent(s.decisions(), s.total_decisions()),
       WithThousands(s.env_steps()), WithThousands(s.updates()));
   if (s.phase() == "training") {
-    absl::StrAppendFormat(&line, " | %.1f dec/s %.1f upd/s UTD %.2f sample age %.0f",
-                          s.decisions_per_second(), s.updates_per_second(),
-                          s.updates_per_decision(), s.parameter_lag_updates());
+    absl::StrAppendFormat(
+        &line, " | %.1f dec/s %.1f upd/s UTD %.2f parameter lag %d sample age %.0f",
+        s.decisions_per_second(), s.updates_per_second(), s.updates_per_decision(),
+        s.parameter_lag_updates(), s.sample_age_updates());
   }
   if (s.episodes() > 0) absl::StrAppendFormat(&line, " | train %.1f", s.training_return());
   if (s.evaluation_decisions() >= 0)
@@ -87,10 +88,12 @@ std::string ProgressPanel(std::string_view title, const v1::RunStatus& s, int co
   lines.push_back(absl::StrFormat("speed        %.1f decisions/s, %.1f plans/s, %.1f updates/s",
                                   s.decisions_per_second(), s.plans_per_second(),
                                   s.updates_per_second()));
-  lines.push_back(absl::StrFormat(
-      "learner      %s updates, UTD %.2f, parameters v%d, samples %.0f updates old, %s rows stored",
-      WithThousands(s.updates()), s.updates_per_decision(), s.parameter_version(),
-      s.parameter_lag_updates(), WithThousands(s.replay_rows())));
+  lines.push_back(
+      absl::StrFormat("learner      %s updates, UTD %.2f, parameters v%d, parameter lag %d updates",
+                      WithThousands(s.updates()), s.updates_per_decision(), s.parameter_version(),
+                      s.parameter_lag_updates()));
+  lines.push_back(absl::StrFormat("replay       %s rows stored, sample age %.0f updates",
+                                  WithThousands(s.replay_rows()), s.sample_age_updates()));
   std::string losses = "losses      ";
   for (const char* name : {"consistency_loss", "reward_loss", "value_loss", "policy_kl"}) {
     const auto it = s.losses().find(name);

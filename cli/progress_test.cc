@@ -64,6 +64,15 @@ TEST(ProgressTest, EvaluationShowsOnlyOnceMade) {
   EXPECT_THAT(ProgressPanel("t", s, 80), HasSubstr("812.3 (at 2,500 decisions"));
 }
 
+TEST(ProgressTest, ParameterLagAndSampleAgeAreTwoThings) {
+  v1::RunStatus s = Training();
+  s.set_parameter_lag_updates(12);
+  s.set_sample_age_updates(340.2);
+  EXPECT_THAT(ProgressLine(s), HasSubstr("parameter lag 12 sample age 340"));
+  EXPECT_THAT(ProgressPanel("t", s, 80), HasSubstr("parameter lag 12 updates\n"));
+  EXPECT_THAT(ProgressPanel("t", s, 80), HasSubstr("sample age 340 updates\n"));
+}
+
 TEST(ProgressTest, PanelKeepsToTheTerminalsWidth) {
   for (const auto line :
        absl::StrSplit(ProgressPanel(std::string(200, 'x'), Training(), 40), '\n')) {

@@ -59,9 +59,6 @@ absl::Status Main(const Flags& flags) {
         absl::StrCat("cannot create ", flags.run_dir, ": ", error.message()));
   }
 
-  const std::string address_file = flags.run_dir + "/learner.address";
-  std::filesystem::remove(address_file, error);  // Of an earlier process; nobody serves there.
-
   MetricsRegistry metrics;
   Replay replay(RealClock(), &metrics);
   std::unique_ptr<ReplayLink> link;
@@ -73,6 +70,8 @@ absl::Status Main(const Flags& flags) {
   }
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<LearnerRun> run,
                          LearnerRun::Create(options, link.get(), RealClock(), &metrics));
+  const std::string address_file = flags.run_dir + "/learner.address";
+  std::filesystem::remove(address_file, error);  // Of an earlier process; nobody serves there.
   metrics.SetRunInfo({.run_id = run->front().identity.run_id(),
                       .role = "learner",
                       .task = options.config.environment().task(),

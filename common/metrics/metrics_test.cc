@@ -26,7 +26,8 @@ using testing::Not;
 TEST(MetricTableTest, NamesFollowTheRules) {
   const std::set<std::string_view> rooms = {"actor", "replay", "learner", "relay",
                                             "rpc",   "run",    "log"};
-  const std::set<std::string_view> units = {"", "seconds", "bytes", "rows", "nats", "versions"};
+  const std::set<std::string_view> units = {"",     "seconds",  "bytes",  "rows",
+                                            "nats", "versions", "updates"};
   const std::regex form("(pompc_([a-z]+)|process)_[a-z]+(_[a-z]+)*");
   std::set<std::string_view> seen;
   for (const MetricSpec& spec : kMetricTable) {
@@ -49,6 +50,22 @@ TEST(MetricTableTest, NamesFollowTheRules) {
     EXPECT_TRUE(spec.help.ends_with(".")) << spec.help;
     EXPECT_EQ(spec.buckets.empty(), spec.type != MetricType::kHistogram);
     EXPECT_TRUE(std::is_sorted(spec.buckets.begin(), spec.buckets.end()));
+  }
+}
+
+TEST(MetricTableTest, EveryMetricIsSetBySomeProgram) {
+  std::string code;
+  for (const char* room : {"actor", "cli", "common", "learner", "replay"}) {
+    for (const auto& file : std::filesystem::recursive_directory_iterator(room)) {
+      const std::string name = file.path().string();
+      const bool source = name.ends_with(".cc") || name.ends_with(".h");
+      if (!source || name.ends_with("_test.cc") || name == "common/metrics/table.h") continue;
+      code += ReadFile(name).value();
+    }
+  }
+  for (const MetricSpec& spec : kMetricTable) {
+    EXPECT_NE(code.find("\"" + std::string(spec.name) + "\""), std::string::npos)
+        << spec.name << " is in the table, but no code uses it";
   }
 }
 

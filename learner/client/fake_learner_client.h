@@ -28,6 +28,10 @@ class FakeLearnerClient final : public LearnerClient {
     absl::MutexLock lock(&mu_);
     updates_ = updates;
   }
+  void SetEvaluationDecisions(int64_t decisions) {
+    absl::MutexLock lock(&mu_);
+    evaluation_decisions_ = decisions;
+  }
   std::vector<v1::JoinRequest> joins() const {
     absl::MutexLock lock(&mu_);
     return joins_;
@@ -67,6 +71,7 @@ class FakeLearnerClient final : public LearnerClient {
     if (!error_.ok()) return error_;
     v1::RunStatus status;
     status.set_updates(updates_);
+    status.set_evaluation_decisions(evaluation_decisions_);
     return status;
   }
   void Close() override { SetError(absl::CancelledError("client is closed")); }
@@ -76,6 +81,7 @@ class FakeLearnerClient final : public LearnerClient {
   v1::GetConfigResponse config_ ABSL_GUARDED_BY(mu_);
   absl::Status error_ ABSL_GUARDED_BY(mu_);
   int64_t updates_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t evaluation_decisions_ ABSL_GUARDED_BY(mu_) = -1;
   std::vector<v1::JoinRequest> joins_ ABSL_GUARDED_BY(mu_);
   std::vector<v1::Episode> episodes_ ABSL_GUARDED_BY(mu_);
 };

@@ -14,9 +14,10 @@ namespace {
 
 absl::Status CheckContent(const v1::ParameterSnapshot& snapshot) {
   const std::string& data = snapshot.data();
-  if (data.empty() || data.size() % sizeof(float) != 0) {
+  constexpr size_t kElement = 2;  // Of the smaller type, bfloat16.
+  if (data.empty() || data.size() % kElement != 0) {
     return absl::DataLossError(absl::StrCat("parameters of version ", snapshot.version(), " have ",
-                                            data.size(), " bytes, which is no number of floats"));
+                                            data.size(), " bytes, which is no number of elements"));
   }
   if (Crc32c(data) != snapshot.crc32c()) {
     return absl::DataLossError(

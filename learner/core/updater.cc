@@ -18,41 +18,6 @@ constexpr double kDualRate = 1e-3;
 constexpr double kMinKlWeight = 1e-4;
 constexpr double kMaxKlWeight = 1e4;
 
-absl::Status ValidateConfig(const v1::RunConfig& config) {
-  const v1::LearningConfig& learning = config.learning();
-  const v1::ModelConfig& model = config.model();
-  const bool regularised = IsRegularised(learning);
-  const bool cross_entropy = learning.divergence() == v1::LearningConfig::CROSS_ENTROPY;
-  const bool learned = learning.prior_source() == v1::LearningConfig::LEARNED;
-  const struct {
-    bool broken;
-    const char* rule;
-  } rules[] = {
-      {(learning.value_target() == v1::LearningConfig::Q_MODEL_FREE) !=
-           (model.value_kind() == v1::ModelConfig::Q),
-       "learning.value_target Q_MODEL_FREE goes with model.value_kind Q, V_MODEL_BASED with V"},
-      {!regularised && !(learning.return_weight() > 0),
-       "learning: return_weight and kl_weight are both 0, the policy has no objective"},
-      {regularised && !cross_entropy && model.policy_form() != v1::ModelConfig::TANH_MEAN,
-       "learning.divergence FORWARD and REVERSE need model.policy_form TANH_MEAN"},
-      {regularised && cross_entropy && (learned || !(learning.return_weight() > 0)),
-       "learning.divergence CROSS_ENTROPY needs return_weight > 0 and a prior_source that is not "
-       "LEARNED"},
-      {cross_entropy && learning.has_target_kl(),
-       "learning.target_kl does not work with CROSS_ENTROPY"},
-      {learning.has_target_kl() && learning.has_kl_weight_final(),
-       "learning.target_kl and learning.kl_weight_final exclude each other"},
-      {learning.has_kl_weight_final() != learning.has_kl_weight_steps(),
-       "learning.kl_weight_final and learning.kl_weight_steps go together"},
-      {learning.policy_loss_on_last_latent() && regularised && !learned,
-       "learning.policy_loss_on_last_latent needs kl_weight 0 or prior_source LEARNED"},
-  };
-  for (const auto& rule : rules) {
-    if (rule.broken) return absl::InvalidArgumentError(rule.rule);
-  }
-  return absl::OkStatus();
-}
-
 absl::Status CheckBatch(const Batch& batch, const ModelSpec& spec) {
   const int64_t steps = batch.action.dim() == 3 ? batch.action.size(0) : 0;
   const int64_t windows = steps > 0 ? batch.action.size(1) : 0;
@@ -113,7 +78,6 @@ std::array<double, static_cast<size_t>(Stat::kCount)> UpdateStats::Read() const 
 
 absl::StatusOr<std::unique_ptr<Updater>> Updater::Create(const v1::RunConfig& config,
                                                          const UpdaterOptions& options) {
-  POMPC_RETURN_IF_ERROR(ValidateConfig(config));
   const ModelSpec spec = ModelSpec::FromConfig(config, options.obs_dim, options.action_dim);
   POMPC_ASSIGN_OR_RETURN(std::shared_ptr<Parameters> parameters,
                          Parameters::Create(spec, ParameterUse::kTraining, options.tensor));
@@ -123,12 +87,14 @@ absl::StatusOr<std::unique_ptr<Updater>> Updater::Create(const v1::RunConfig& co
   POMPC_ASSIGN_OR_RETURN(std::unique_ptr<MppiPlanner> planner,
                          MppiPlanner::Create(planning, model));
   return std::unique_ptr<Updater>(
-      new Updater(config, std::move(parameters), model, std::move(planner)));
+      new Updater(config, std::move(parameters), model, std::move(planner), options.clock));
 }
 
 Updater::Updater(const v1::RunConfig& config, std::shared_ptr<Parameters> parameters,
-                 std::shared_ptr<const WorldModel> model, std::unique_ptr<MppiPlanner> planner)
+                 std::shared_ptr<const WorldModel> model, std::unique_ptr<MppiPlanner> planner,
+                 Clock* clock)
     : config_(config),
+      clock_(clock),
       parameters_(std::move(parameters)),
       model_(std::move(model)),
       tracked_(parameters_, WorldModel::Gradients::kTracked),
@@ -164,8 +130,10 @@ absl::StatusOr<UpdateResult> Updater::UpdateOrThrow(const UpdateRequest& request
   UpdateResult result;
   const bool full = request.kind == UpdateKind::kFull;
   if (full && ReanalyzeDue()) {
+    const absl::Time start = clock_->Now();
     POMPC_ASSIGN_OR_RETURN(result.reanalyzed,
                            Reanalyze(batch, config_.learning().reanalyze_windows(), noise));
+    result.reanalyze_duration = clock_->Now() - start;
     const int64_t windows = result.reanalyzed->mean.size(1);
     batch.prior_mean.narrow(1, 0, windows).copy_(result.reanalyzed->mean);
     batch.prior_std.narrow(1, 0, windows).copy_(result.reanalyzed->std);

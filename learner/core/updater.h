@@ -25,6 +25,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "common/base/clock.h"
 #include "common/model/checkpoint.h"
 #include "common/model/noise.h"
 #include "common/model/world_model.h"
@@ -81,6 +83,7 @@ struct UpdateRequest {
 struct UpdateResult {
   std::optional<UpdateStats> stats;           // If asked for.
   std::optional<ReanalyzedPrior> reanalyzed;  // When re-planning was due: to write back to replay.
+  absl::Duration reanalyze_duration;          // Of that re-planning; a GPU may still be at work.
 };
 
 struct UpdaterOptions {
@@ -89,11 +92,13 @@ struct UpdaterOptions {
   int64_t episode_decisions = 0;          // Length of an episode, from which the discount follows.
   uint64_t seed = 0;                      // Of the initial parameters.
   at::TensorOptions tensor = at::kFloat;  // Device; dtype float32 (tests also use float64).
+  Clock* clock = RealClock();             // For reanalyze_duration. Must outlive the Updater.
 };
 
 class Updater {
  public:
-  // INVALID_ARGUMENT: a config that contradicts itself.
+  // `config`: one that Validate() of common/config accepts. INVALID_ARGUMENT: sizes or planner
+  // settings that cannot be.
   static absl::StatusOr<std::unique_ptr<Updater>> Create(const v1::RunConfig& config,
                                                          const UpdaterOptions& options);
 
@@ -123,7 +128,8 @@ class Updater {
 
  private:
   Updater(const v1::RunConfig& config, std::shared_ptr<Parameters> parameters,
-          std::shared_ptr<const WorldModel> model, std::unique_ptr<MppiPlanner> planner);
+          std::shared_ptr<const WorldModel> model, std::unique_ptr<MppiPlanner> planner,
+          Clock* clock);
   absl::StatusOr<UpdateResult> UpdateOrThrow(const UpdateRequest& request, Batch& batch,
                                              Noise& noise);
   bool ReanalyzeDue() const;
@@ -136,6 +142,7 @@ class Updater {
   std::map<std::string, at::Tensor> State() const;
 
   v1::RunConfig config_;
+  Clock* const clock_;
   std::shared_ptr<Parameters> parameters_;
   std::shared_ptr<const WorldModel> model_;  // Parameters as constants.
   WorldModel tracked_;                       // Parameters as leaves.

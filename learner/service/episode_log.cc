@@ -80,6 +80,7 @@ absl::Status EpisodeLog::Report(const v1::ReportEpisodesRequest& request, const 
     POMPC_RETURN_IF_ERROR(CheckEpisode(i, request.episodes(i)));
   }
   absl::MutexLock lock(&mu_);
+  if (closed_) return absl::UnavailableError("the learner is leaving");
   uint64_t& last_sequence = last_sequences_[request.reporter_id()];
   if (request.sequence() <= last_sequence) return absl::OkStatus();
   for (const v1::Episode& episode : request.episodes()) {
@@ -135,6 +136,11 @@ bool EpisodeLog::AwaitEvaluation(int64_t version, absl::Time deadline) const {
 bool EpisodeLog::evaluator_reported() const {
   absl::MutexLock lock(&mu_);
   return evaluator_reported_;
+}
+
+void EpisodeLog::Close() {
+  absl::MutexLock lock(&mu_);
+  closed_ = true;
 }
 
 void EpisodeLog::FillStatus(v1::RunStatus* status) const {

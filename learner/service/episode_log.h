@@ -32,7 +32,7 @@ class EpisodeLog {
              Clock* clock, MetricsRegistry* metrics);
 
   // INVALID_ARGUMENT, naming the field that is out of range; nothing of the report is then counted.
-  // Those of the file system. A report seen before is OK and changes nothing.
+  // Those of the file system. UNAVAILABLE: closed. A report seen before is OK and changes nothing.
   absl::Status Report(const v1::ReportEpisodesRequest& request, const RunMoment& now);
 
   // Blocks until an evaluation of parameter version `version` is complete, or `deadline`; returns
@@ -41,6 +41,9 @@ class EpisodeLog {
 
   // Whether an episode of evaluation was reported to this process.
   bool evaluator_reported() const;
+
+  // Refuses reports from now on, with UNAVAILABLE: they are for the run's next process.
+  void Close();
 
   // Writes the fields that this class knows.
   void FillStatus(v1::RunStatus* status) const;
@@ -64,6 +67,7 @@ class EpisodeLog {
   Gauge* const evaluation_return_gauge_;
 
   mutable absl::Mutex mu_;  // Locked before the records' own.
+  bool closed_ ABSL_GUARDED_BY(mu_) = false;
   std::map<uint64_t, uint64_t> last_sequences_ ABSL_GUARDED_BY(mu_);  // By reporter.
   int64_t training_episodes_ ABSL_GUARDED_BY(mu_);
   std::deque<double> training_returns_ ABSL_GUARDED_BY(mu_);  // The last ones, oldest first.

@@ -8,6 +8,7 @@ LearnerMetrics::LearnerMetrics(MetricsRegistry* metrics)
       queue_wait(metrics->GetHistogram("pompc_learner_queue_wait_seconds")),
       staleness(metrics->GetHistogram("pompc_learner_sample_staleness_versions")),
       reanalyzed_rows(metrics->GetCounter("pompc_learner_reanalyzed_rows_total")),
+      reanalyze_duration(metrics->GetHistogram("pompc_learner_reanalyze_duration_seconds")),
       decisions(metrics->GetGauge("pompc_learner_decisions")),
       checkpoint_timestamp(metrics->GetGauge("pompc_learner_checkpoint_timestamp_seconds")),
       checkpoint_duration(metrics->GetHistogram("pompc_learner_checkpoint_duration_seconds")),

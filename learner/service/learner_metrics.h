@@ -19,6 +19,7 @@ struct LearnerMetrics {
   Histogram* queue_wait;
   Histogram* staleness;
   Counter* reanalyzed_rows;
+  Histogram* reanalyze_duration;
   Gauge* decisions;
   Gauge* checkpoint_timestamp;
   Histogram* checkpoint_duration;

@@ -7,16 +7,19 @@
 #include <cmath>
 #include <filesystem>
 #include <map>
+#include <system_error>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/check.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
 #include "common/config/config.h"
 #include "common/model/device.h"
+#include "google/protobuf/text_format.h"
 
 namespace pompc {
 namespace {
@@ -24,8 +27,6 @@ namespace {
 // How long the loop waits at most before it looks after everything else.
 constexpr absl::Duration kMoment = absl::Milliseconds(100);
 constexpr absl::Duration kInfoEvery = absl::Seconds(1);
-// Until the subscribers have the last parameters.
-constexpr absl::Duration kDeliveryWait = absl::Seconds(10);
 
 absl::StatusOr<std::optional<RunCheckpoint>> LoadIfResuming(const LearnerRunOptions& options) {
   const std::string path = RunCheckpointPath(options.run_dir);
@@ -39,6 +40,16 @@ absl::StatusOr<std::optional<RunCheckpoint>> LoadIfResuming(const LearnerRunOpti
   return checkpoint;
 }
 
+// What is known before the run goes on.
+RunProgress::Counts CountsOf(const RunCheckpoint& checkpoint) {
+  RunProgress::Counts counts;
+  counts.decisions = checkpoint.books.decisions();
+  const auto updates = checkpoint.state.tensors.find("updates");
+  if (updates != checkpoint.state.tensors.end()) counts.updates = updates->second.item<int64_t>();
+  counts.parameter_version = checkpoint.books.parameter_version();
+  return counts;
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LearnerRun>> LearnerRun::Create(const LearnerRunOptions& options,
@@ -46,6 +57,7 @@ absl::StatusOr<std::unique_ptr<LearnerRun>> LearnerRun::Create(const LearnerRunO
                                                                MetricsRegistry* metrics) {
   POMPC_ASSIGN_OR_RETURN(const at::Device device,
                          FindDevice("learner.device", options.config.learner().device()));
+  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<RunLock> lock, RunLock::Acquire(options.run_dir));
   POMPC_ASSIGN_OR_RETURN(std::optional<RunCheckpoint> resumed, LoadIfResuming(options));
   RunFrontOptions front_options;
   front_options.run_dir = options.run_dir;
@@ -63,14 +75,20 @@ absl::StatusOr<std::unique_ptr<LearnerRun>> LearnerRun::Create(const LearnerRunO
                                             ConfigToText(options.config)));
   POMPC_ASSIGN_OR_RETURN(std::unique_ptr<RunFront> front,
                          RunFront::Create(front_options, clock, metrics));
-  return std::unique_ptr<LearnerRun>(
-      new LearnerRun(options, device, std::move(resumed), std::move(front), link, clock, metrics));
+  if (resumed.has_value()) front->progress.Set(CountsOf(*resumed));
+  std::error_code ignored;
+  std::filesystem::remove(RunStatusPath(options.run_dir), ignored);  // Of an earlier process.
+  return std::unique_ptr<LearnerRun>(new LearnerRun(std::move(lock), options, device,
+                                                    std::move(resumed), std::move(front), link,
+                                                    clock, metrics));
 }
 
-LearnerRun::LearnerRun(const LearnerRunOptions& options, at::Device device,
-                       std::optional<RunCheckpoint> resumed, std::unique_ptr<RunFront> front,
-                       ReplayLink* link, Clock* clock, MetricsRegistry* metrics)
-    : options_(options),
+LearnerRun::LearnerRun(std::unique_ptr<RunLock> lock, const LearnerRunOptions& options,
+                       at::Device device, std::optional<RunCheckpoint> resumed,
+                       std::unique_ptr<RunFront> front, ReplayLink* link, Clock* clock,
+                       MetricsRegistry* metrics)
+    : lock_(std::move(lock)),
+      options_(options),
       device_(device),
       resumed_(std::move(resumed)),
       front_(std::move(front)),
@@ -89,9 +107,13 @@ absl::Status LearnerRun::Run(const Event& stop) {
   if (absl::IsCancelled(started) && stop.HasBeenNotified()) return absl::OkStatus();
   POMPC_RETURN_IF_ERROR(started);
   POMPC_RETURN_IF_ERROR(Loop(stop));
+  if (schedule_->Complete(decisions_, updater_->updates())) {
+    POMPC_RETURN_IF_ERROR(SaveCheckpoint());
+    Finish(stop);
+  }
+  front_->episodes.Close();  // What is acknowledged must be in the last checkpoint.
   POMPC_RETURN_IF_ERROR(SaveCheckpoint());
-  if (!schedule_->Complete(decisions_, updater_->updates())) return absl::OkStatus();
-  return Finish(stop);
+  return SaveStatus();
 }
 
 absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {
@@ -102,6 +124,7 @@ absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {
   updater_options.action_dim = sizes.action_dim();
   updater_options.episode_decisions = sizes.episode_decisions();
   updater_options.seed = SeedFor(config.seed(), RngRole::kInit, 0, 0);
+  updater_options.clock = clock_;
   updater_options.tensor = at::TensorOptions(at::kFloat).device(device_);
   POMPC_ASSIGN_OR_RETURN(updater_, Updater::Create(config, updater_options));
 
@@ -194,8 +217,8 @@ absl::Status LearnerRun::MakeUpdate() {
   const v1::RunConfig& config = options_.config;
   const absl::Time start = clock_->Now();
   const int64_t updates = updater_->updates();
-  lag_updates_ = MeanStaleness(shape_, columns_, updates);
-  metrics_.staleness->Observe(lag_updates_ / config.learner().publish_every());
+  sample_age_updates_ = MeanStaleness(shape_, columns_, updates);
+  metrics_.staleness->Observe(sample_age_updates_ / config.learner().publish_every());
 
   POMPC_ASSIGN_OR_RETURN(Batch batch, ViewBatch(shape_, columns_, device_));
   UpdateRequest request;
@@ -206,6 +229,7 @@ absl::Status LearnerRun::MakeUpdate() {
   noise_.Seed(SeedFor(config.seed(), RngRole::kUpdate, 0, static_cast<uint64_t>(updates)));
   POMPC_ASSIGN_OR_RETURN(const UpdateResult result, updater_->Update(request, batch, noise_));
   if (result.reanalyzed.has_value()) {
+    metrics_.reanalyze_duration->Observe(absl::ToDoubleSeconds(result.reanalyze_duration));
     const auto written = WriteBack(*result.reanalyzed, shape_, columns_, *sampler_);
     if (written.ok()) {
       metrics_.reanalyzed_rows->Increment(
@@ -296,22 +320,36 @@ absl::Status LearnerRun::SaveCheckpoint() {
   return absl::OkStatus();
 }
 
-absl::Status LearnerRun::Finish(const Event& stop) {
+absl::Status LearnerRun::SaveStatus() {
+  v1::RunStatus status;
+  front_->progress.FillStatus(&status);
+  front_->episodes.FillStatus(&status);
+  std::string text;
+  POMPC_CHECK(google::protobuf::TextFormat::PrintToString(status, &text));
+  return WriteFileAtomically(RunStatusPath(options_.run_dir), text);
+}
+
+void LearnerRun::Finish(const Event& stop) {
   Publish(!schedule_->Pretraining(updater_->updates()), /*run_finished=*/true);
   ShowProgress("finished");
   const int64_t version = front_->publisher.version();
-  const absl::Time evaluation_deadline = clock_->Now() + options_.final_evaluation_wait;
-  const absl::Time delivery_deadline = clock_->Now() + kDeliveryWait;
-  // One that joined an earlier process of this run shows by its reports.
+  const absl::Time deadline = clock_->Now() + options_.final_evaluation_wait;
+  // An evaluator that died will come back for the last evaluation.
   const bool evaluated = front_->roster.evaluator_joined() || front_->episodes.evaluator_reported();
-  while (evaluated && !stop.HasBeenNotified() && clock_->Now() < evaluation_deadline) {
+  while (evaluated && !stop.HasBeenNotified() && clock_->Now() < deadline) {
     if (front_->episodes.AwaitEvaluation(version, clock_->Now() + kMoment)) break;
   }
-  while (!stop.HasBeenNotified() && clock_->Now() < delivery_deadline) {
-    if (front_->publisher.AwaitDelivered(clock_->Now() + kMoment)) break;
+  // They leave when they hold the last parameters and their last episodes are acknowledged; one may
+  // be an evaluator that joined an earlier process of this run.
+  bool left = false;
+  while (!left && !stop.HasBeenNotified() && clock_->Now() < deadline) {
+    left = front_->publisher.AwaitLeft(clock_->Now() + kMoment);
   }
   POMPC_LOG(INFO) << "run finished decisions=" << decisions_ << " updates=" << updater_->updates();
-  return SaveCheckpoint();
+  if (!left) {
+    POMPC_LOG(WARNING) << "leaving before all subscribers have; all hold the last parameters: "
+                       << front_->publisher.AwaitDelivered(clock_->Now());
+  }
 }
 
 const char* LearnerRun::Phase() const {
@@ -328,7 +366,8 @@ void LearnerRun::ShowProgress(const char* phase) {
   counts.replay_rows = replay_rows_;
   counts.planning = published_trained_;
   counts.updates_per_decision = schedule_->UpdatesPerDecision(decisions_, updater_->updates());
-  counts.lag_updates = lag_updates_;
+  counts.sample_age_updates = sample_age_updates_;
+  counts.parameter_lag_updates = front_->publisher.GreatestLag(updater_->updates());
   front_->progress.Set(counts);
 }
 

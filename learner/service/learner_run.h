@@ -7,8 +7,8 @@
 // The run starts when the first process joins and tells the sizes of the task, and is complete when
 // total_decisions are in replay and the updates that they call for are made (run_schedule.h).
 //
-// Files in the run's folder: config.textproto, checkpoint.safetensors (run_checkpoint.h) and the
-// records of run_records.h.
+// Files in the run's folder: learner.lock (run_lock.h), config.textproto, checkpoint.safetensors
+// and status.textproto (run_checkpoint.h), and the records of run_records.h.
 //
 // Thread-safety: Run() is called once, by one thread; the front is thread-safe.
 // Determinism: update n draws its noise from (seed, kUpdate, 0, n), n counted over the whole run.
@@ -33,6 +33,7 @@
 #include "learner/service/replay_link.h"
 #include "learner/service/run_checkpoint.h"
 #include "learner/service/run_front.h"
+#include "learner/service/run_lock.h"
 #include "learner/service/run_schedule.h"
 #include "proto/pompc/v1/config.pb.h"
 
@@ -43,7 +44,8 @@ struct LearnerRunOptions {
   std::string run_dir;                        // Exists.
   bool resume = false;                        // Go on from the checkpoint in run_dir.
   std::vector<std::string> replay_addresses;  // For actors; empty: the learner's own server.
-  // How long to wait, once the run is complete, for the evaluation of the final parameters.
+  // How long to wait, once the run is complete, for the evaluation of the final parameters and for
+  // the subscribers to leave.
   absl::Duration final_evaluation_wait = absl::Minutes(10);
 };
 
@@ -51,7 +53,8 @@ class LearnerRun {
  public:
   // INVALID_ARGUMENT: a device that this build or machine does not have. ALREADY_EXISTS: a run to
   // resume is in run_dir, but `resume` is not set. NOT_FOUND: the reverse. FAILED_PRECONDITION: the
-  // config differs from the checkpoint's in what must not. `link`, `clock` and `metrics` must
+  // config differs from the checkpoint's in what must not. ABORTED: another learner leads a run
+  // in run_dir. `link`, `clock` and `metrics` must
   // outlive the run.
   static absl::StatusOr<std::unique_ptr<LearnerRun>> Create(const LearnerRunOptions& options,
                                                             ReplayLink* link, Clock* clock,
@@ -64,14 +67,14 @@ class LearnerRun {
   absl::Status Run(const Event& stop);
 
  private:
-  LearnerRun(const LearnerRunOptions& options, at::Device device,
+  LearnerRun(std::unique_ptr<RunLock> lock, const LearnerRunOptions& options, at::Device device,
              std::optional<RunCheckpoint> resumed, std::unique_ptr<RunFront> front,
              ReplayLink* link, Clock* clock, MetricsRegistry* metrics);
 
   // The run's steps, in order.
   absl::Status Start(const v1::TaskSizes& sizes, const Event& stop);
   absl::Status Loop(const Event& stop);
-  absl::Status Finish(const Event& stop);
+  void Finish(const Event& stop);
 
   // The loop's steps, in order.
   absl::StatusOr<bool> TakeBatch(const Event& stop);  // False: none within a moment.
@@ -84,9 +87,11 @@ class LearnerRun {
   absl::Status RefreshInfo();
   void Publish(bool trained, bool run_finished);
   absl::Status SaveCheckpoint();
+  absl::Status SaveStatus();
   void ShowProgress(const char* phase);
   const char* Phase() const;
 
+  const std::unique_ptr<RunLock> lock_;
   const LearnerRunOptions options_;
   const at::Device device_;
   std::optional<RunCheckpoint> resumed_;  // Until Start().
@@ -106,7 +111,7 @@ class LearnerRun {
   ColumnBatch columns_;
   int64_t decisions_ = 0;
   int64_t replay_rows_ = 0;
-  double lag_updates_ = 0;
+  double sample_age_updates_ = 0;
   bool published_trained_ = false;
   int64_t published_updates_ = 0;
 };

@@ -41,6 +41,7 @@ constexpr int kSegmentRows = 5;
 v1::RunConfig TinyConfig() {
   v1::RunConfig config = DefaultRunConfig();
   config.set_total_decisions(kTotal);
+  config.mutable_environment()->set_episode_steps(40);  // TestSizes().
   v1::ModelConfig& model = *config.mutable_model();
   model.set_latent_dim(16);
   model.set_encoder_dim(24);
@@ -147,9 +148,11 @@ class Process {
     const std::vector<float> zeros(2, 0.0f), ones(2, 1.0f);
     int64_t decisions = 0;
     absl::Status sent;
-    // The table is there once the first parameters are.
-    RemoteParameterSubscriber subscriber(channel_, 2, RealClock(), &metrics_);
-    if (!subscriber.WaitForNewer(-1, RealClock()->Now() + absl::Seconds(60)).ok()) return;
+    {
+      // The table is there once the first parameters are.
+      RemoteParameterSubscriber subscriber(channel_, 2, RealClock(), &metrics_);
+      if (!subscriber.WaitForNewer(-1, RealClock()->Now() + absl::Seconds(60)).ok()) return;
+    }
     while (true) {
       const int64_t length = 8 + static_cast<int64_t>(rng.UniformInt(12));
       for (int64_t t = 0; t <= length; ++t) {
@@ -222,8 +225,12 @@ TEST(LearnerRunTest, TrainsAtTheConfiguredRatioPublishesEvaluatesAndEnds) {
   ASSERT_TRUE(process.front()
                   .episodes.Report(Report(1, 1, {episode, episode}), process.front().progress.Now())
                   .ok());
+  subscriber.Close();  // The learner stays until it has left.
   const absl::Status end = process.End();
   EXPECT_TRUE(end.ok()) << end;
+  // A report that comes now is not in the checkpoint: the reporter has to keep it.
+  EXPECT_TRUE(absl::IsUnavailable(
+      process.front().episodes.Report(Report(1, 2, {episode}), process.front().progress.Now())));
 
   v1::RunStatus status;
   process.front().progress.FillStatus(&status);
@@ -235,6 +242,7 @@ TEST(LearnerRunTest, TrainsAtTheConfiguredRatioPublishesEvaluatesAndEnds) {
   EXPECT_GT(process.replay().Info().updated_rows(), 0);  // Reanalyzed.
   EXPECT_EQ(Lines(folder + "/losses.csv").size(), 1u + kTotal / 10);
   EXPECT_EQ(Lines(folder + "/evaluations.csv").size(), 2u);
+  EXPECT_THAT(Lines(RunStatusPath(folder)), ::testing::Contains("phase: \"finished\""));
   ExpectEqualsCheckpoint(newest->data(), folder);
 }
 
@@ -259,6 +267,7 @@ TEST(LearnerRunTest, ResumesWithTheParametersItSavedAndRunsOnToTheEnd) {
 
   Process process(TinyConfig(), folder, /*resume=*/true);
   EXPECT_EQ(process.front().identity.run_id(), checkpoint->books.run_id());
+  EXPECT_GE(process.front().progress.Now().updates, updates) << "an early report would go back";
   RemoteParameterSubscriber subscriber(process.channel(), 1, RealClock(), process.metrics());
   const auto first = subscriber.WaitForNewer(-1, Soon());
   ASSERT_TRUE(first.ok()) << first.status();
@@ -267,6 +276,7 @@ TEST(LearnerRunTest, ResumesWithTheParametersItSavedAndRunsOnToTheEnd) {
   EXPECT_TRUE((*first)->trained());
   ExpectEqualsCheckpoint((*first)->data(), folder);
 
+  subscriber.Close();
   process.StartActor();
   const absl::Status end = process.End();
   EXPECT_TRUE(end.ok()) << end;

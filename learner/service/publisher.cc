@@ -1,5 +1,7 @@
 #include "learner/service/publisher.h"
 
+#include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "common/base/check.h"
@@ -30,6 +32,8 @@ class Publisher::Subscription final : public Publisher::Reactor {
     {
       absl::MutexLock lock(&publisher_->mu_);
       held_version_ = request.held_version();
+      // Anything else is from before this stream: of another process of the run.
+      held_updates_ = held_version_ == sent_version_ ? sent_updates_ : std::nullopt;
       state_ = State::kIdle;
       closed = cancelled_ || publisher_->closed_;
       if (closed) {
@@ -77,6 +81,8 @@ class Publisher::Subscription final : public Publisher::Reactor {
     }
     state_ = State::kWriting;
     sending_ = publisher_->newest_;
+    sent_version_ = publisher_->version_;
+    sent_updates_ = publisher_->updates_;
     return true;
   }
   void Write() { StartWrite(sending_.get()); }
@@ -90,6 +96,11 @@ class Publisher::Subscription final : public Publisher::Reactor {
 
   bool HoldsNewest() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(publisher_->mu_) {
     return state_ == State::kFinished || held_version_ == publisher_->version_;
+  }
+
+  // Updates behind the parameters that the subscriber holds; unset when it has confirmed none.
+  std::optional<int64_t> held_updates() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(publisher_->mu_) {
+    return state_ == State::kFinished ? std::nullopt : held_updates_;
   }
 
  private:
@@ -108,6 +119,10 @@ class Publisher::Subscription final : public Publisher::Reactor {
   State state_ ABSL_GUARDED_BY(publisher_->mu_) = State::kReading;
   bool cancelled_ ABSL_GUARDED_BY(publisher_->mu_) = false;
   int64_t held_version_ ABSL_GUARDED_BY(publisher_->mu_) = -1;
+  std::optional<int64_t> held_updates_ ABSL_GUARDED_BY(publisher_->mu_);
+  // Of the last snapshot sent; -1 before the first.
+  int64_t sent_version_ ABSL_GUARDED_BY(publisher_->mu_) = -1;
+  std::optional<int64_t> sent_updates_ ABSL_GUARDED_BY(publisher_->mu_);
 };
 
 Publisher::Publisher(int64_t first_version, Clock* clock, MetricsRegistry* metrics)
@@ -115,6 +130,7 @@ Publisher::Publisher(int64_t first_version, Clock* clock, MetricsRegistry* metri
       sent_bytes_(metrics->GetCounter("pompc_learner_sent_bytes_total")),
       num_subscribers_(metrics->GetGauge("pompc_learner_subscribers")),
       version_gauge_(metrics->GetGauge("pompc_learner_params_version")),
+      lag_gauge_(metrics->GetGauge("pompc_learner_params_lag_updates")),
       version_(first_version - 1) {}
 
 Publisher::~Publisher() {
@@ -136,6 +152,7 @@ int64_t Publisher::Publish(v1::ParameterSnapshot snapshot) {
   {
     absl::MutexLock lock(&mu_);
     version_ = version;
+    updates_ = snapshot.updates();
     newest_ = std::move(buffer);
     for (Subscription* subscription : subscriptions_) {
       if (subscription->TakeNewest()) ready.push_back(subscription);
@@ -171,6 +188,24 @@ bool Publisher::AwaitDelivered(absl::Time deadline) {
     return true;
   };
   return clock_->AwaitUntil(&mu_, absl::Condition(&delivered), deadline);
+}
+
+int64_t Publisher::GreatestLag(int64_t updates) {
+  int64_t lag = 0;
+  {
+    absl::MutexLock lock(&mu_);
+    for (const Subscription* subscription : subscriptions_) {
+      lag = std::max(lag, updates - subscription->held_updates().value_or(updates));
+    }
+  }
+  lag_gauge_->Set(static_cast<double>(lag));
+  return lag;
+}
+
+bool Publisher::AwaitLeft(absl::Time deadline) {
+  absl::MutexLock lock(&mu_);
+  const auto left = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return subscriptions_.empty(); };
+  return clock_->AwaitUntil(&mu_, absl::Condition(&left), deadline);
 }
 
 void Publisher::Close() {

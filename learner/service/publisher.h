@@ -50,6 +50,13 @@ class Publisher {
   // returns whether they do.
   bool AwaitDelivered(absl::Time deadline);
 
+  // Updates by which the parameters of the subscriber that lags most are behind the learner's
+  // `updates`; of those that hold any. 0 without one. Also sets the metric.
+  int64_t GreatestLag(int64_t updates);
+
+  // Blocks until no subscriber is connected, or `deadline`; returns whether none is.
+  bool AwaitLeft(absl::Time deadline);
+
   // Ends all streams, and new ones at once, with UNAVAILABLE. May be repeated.
   void Close();
 
@@ -62,9 +69,11 @@ class Publisher {
   Counter* const sent_bytes_;
   Gauge* const num_subscribers_;
   Gauge* const version_gauge_;
+  Gauge* const lag_gauge_;
 
   mutable absl::Mutex mu_;
   int64_t version_ ABSL_GUARDED_BY(mu_);
+  int64_t updates_ ABSL_GUARDED_BY(mu_) = 0;                             // Of the newest version.
   std::shared_ptr<const grpc::ByteBuffer> newest_ ABSL_GUARDED_BY(mu_);  // Null before the first.
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
   std::unordered_set<Subscription*> subscriptions_ ABSL_GUARDED_BY(mu_);

@@ -121,6 +121,30 @@ TEST(PublisherTest, IsNotDeliveredWhileASubscriberHasNotConfirmed) {
   reader.Cancel();
 }
 
+TEST(PublisherTest, LagIsThatOfTheSubscriberThatIsFarthestBehind) {
+  testing::TestFront front;
+  front->publisher.Publish(Snapshot(10));
+  EXPECT_EQ(front->publisher.GreatestLag(15), 0) << "nobody holds anything";
+  Reader slow(front), fast(front);
+  for (Reader* reader : {&slow, &fast}) {
+    reader->Ask(-1);
+    EXPECT_EQ(reader->Read().version(), 0);
+    reader->Ask(0);
+  }
+  ASSERT_TRUE(front->publisher.AwaitDelivered(Soon()));
+  EXPECT_EQ(front->publisher.GreatestLag(15), 5);
+  front->publisher.Publish(Snapshot(20));
+  EXPECT_EQ(fast.Read().version(), 1);
+  fast.Ask(1);
+  EXPECT_EQ(slow.Read().version(), 1);  // Not confirmed: it may not be in use yet.
+  EXPECT_EQ(front->publisher.GreatestLag(25), 15);
+  EXPECT_EQ(front.metrics()->GetGauge("pompc_learner_params_lag_updates")->Value(), 15);
+  slow.Cancel();
+  fast.Cancel();
+  EXPECT_TRUE(front->publisher.AwaitLeft(Soon()));
+  EXPECT_EQ(front->publisher.GreatestLag(25), 0);
+}
+
 TEST(PublisherTest, CloseEndsStreamsThatWait) {
   testing::TestFront front;
   front->publisher.Publish(Snapshot(0));

@@ -50,6 +50,10 @@ absl::StatusOr<std::string> Metadata(const Checkpoint& checkpoint, const std::st
 
 }  // namespace
 
+std::string RunStatusPath(const std::string& run_dir) {
+  return absl::StrCat(run_dir, "/status.textproto");
+}
+
 std::string RunCheckpointPath(const std::string& run_dir) {
   return absl::StrCat(run_dir, "/checkpoint.safetensors");
 }

@@ -40,7 +40,8 @@ void RunProgress::FillStatus(v1::RunStatus* status) const {
   status->set_updates(counts_.updates);
   status->set_parameter_version(counts_.parameter_version);
   status->set_replay_rows(counts_.replay_rows);
-  status->set_parameter_lag_updates(counts_.lag_updates);
+  status->set_sample_age_updates(counts_.sample_age_updates);
+  status->set_parameter_lag_updates(counts_.parameter_lag_updates);
   status->set_updates_per_decision(counts_.updates_per_decision);
   status->set_seconds(Seconds());
   status->mutable_losses()->insert(losses_.begin(), losses_.end());

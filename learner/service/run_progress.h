@@ -30,7 +30,8 @@ class RunProgress {
     int64_t replay_rows = 0;
     bool planning = false;            // Actors plan: parameters are trained.
     double updates_per_decision = 0;  // Since the seed phase.
-    double lag_updates = 0;           // Mean staleness of the rows of the last batch.
+    double sample_age_updates = 0;    // Mean staleness of the rows of the last batch.
+    int64_t parameter_lag_updates = 0;
   };
 
   // seconds: spent in the run before this process. `clock` must outlive this.
