@@ -55,7 +55,7 @@ ActorLoop::ActorLoop(const v1::RunConfig& config, const v1::JoinResponse& join,
       policy_(std::move(policy)),
       zeros_(episodes_->sizes().action_dim(), 0.0f),
       reporter_(peers.learner, join.writer_id(), peers.clock),
-      watch_(peers) {
+      watch_(peers, MakeJoinRequest(v1::ACTOR, join.index(), episodes_->sizes())) {
   for (int e = 0; e < episodes_->count(); ++e) {
     writers_.emplace_back(
         EpisodeWriterOptions{.num_columns = static_cast<int>(kNumRowColumns),

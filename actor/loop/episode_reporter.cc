@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "common/base/log.h"
+#include "common/rpc/status.h"
 
 namespace pompc {
 namespace {
@@ -67,14 +68,13 @@ void EpisodeReporter::SendLoop() {
       if (response.ok()) {
         learner_updates_ = response->learner_updates();
         sending_ = false;
-      } else if (absl::IsUnavailable(response.status()) ||
-                 absl::IsDeadlineExceeded(response.status())) {
-        clock_->AwaitUntil(&mu_, absl::Condition(&stopping_), clock_->Now() + kRetryPause);
-      } else {
-        // CANCELLED: the client was closed, nobody will answer any more.
+      } else if (IsRefusal(response.status()) || absl::IsCancelled(response.status())) {
+        // CANCELLED: our client was closed, nobody will answer any more.
         POMPC_LOG(ERROR) << "the learner refused episodes: " << response.status()
                          << " episodes=" << report.episodes_size();
         sending_ = false;
+      } else {
+        clock_->AwaitUntil(&mu_, absl::Condition(&stopping_), clock_->Now() + kRetryPause);
       }
     }
   }

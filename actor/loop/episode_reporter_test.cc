@@ -70,7 +70,8 @@ TEST(EpisodeReporterTest, ReportsEpisodesAndKeepsTheLearnersUpdates) {
 
 TEST(EpisodeReporterTest, SendsAnUnansweredReportAgainUnderTheSameSequence) {
   FakeClock clock;
-  ScriptedLearner learner({absl::UnavailableError("gone"), absl::DeadlineExceededError("slow")});
+  ScriptedLearner learner(
+      {absl::UnavailableError("gone"), absl::InternalError("stream was reset")});
   EpisodeReporter reporter(&learner, 5, &clock);
   reporter.Add(EpisodeOf(1));
   clock.AwaitWaiters(1);  // It pauses before the next attempt.

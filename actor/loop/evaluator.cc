@@ -90,8 +90,16 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
   if (peers.stop->HasBeenNotified()) return absl::OkStatus();
   if (!join.ok()) return join.status();
   EpisodeReporter reporter(peers.learner, join->writer_id(), peers.clock);
-  int64_t held_version = -1, next_at = every;
-  LearnerWatch watch(peers);
+  // Of a run that was resumed, or whose evaluator was restarted, some evaluations are there
+  // already.
+  const absl::StatusOr<v1::RunStatus> status =
+      AskLearner(*peers.stop, peers.clock, peers.clock->Now() + kLearnerPatience,
+                 [&](absl::Time deadline) { return peers.learner->GetStatus(deadline); });
+  if (peers.stop->HasBeenNotified()) return absl::OkStatus();
+  if (!status.ok()) return status.status();
+  const auto next_after = [every](int64_t decisions) { return (decisions / every + 1) * every; };
+  int64_t held_version = -1, next_at = next_after(status->evaluation_decisions());
+  LearnerWatch watch(peers, MakeJoinRequest(v1::EVALUATOR, join->index(), evaluator->sizes()));
   bool finished = false;
   while (!finished && !peers.stop->HasBeenNotified()) {
     POMPC_RETURN_IF_ERROR(watch.Check());
@@ -102,6 +110,8 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
     const v1::ParameterSnapshot& snapshot = **newer;
     held_version = snapshot.version();
     finished = snapshot.run_finished();
+    // The learner may have gone back to a checkpoint that knows fewer evaluations.
+    if (snapshot.decisions() < next_at) next_at = next_after(snapshot.decisions());
     if (!finished && (!snapshot.trained() || snapshot.decisions() < next_at)) continue;
     params_version->Set(static_cast<double>(snapshot.version()));
     params_received->Set(absl::ToDoubleSeconds(peers.clock->Now() - absl::UnixEpoch()));
@@ -116,7 +126,7 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
       episode.set_actor_index(join->index());
       reporter.Add(std::move(episode));
     }
-    next_at = (snapshot.decisions() / every + 1) * every;
+    next_at = next_after(snapshot.decisions());
   }
   const absl::Status flushed = reporter.Flush(peers.clock->Now() + kFlushTime);
   if (!flushed.ok()) POMPC_LOG(WARNING) << "left with something unsent: " << flushed;

@@ -98,6 +98,25 @@ TEST(RunEvaluatorTest, EvaluatesWhenTheNextMultipleIsReachedAndAtTheEnd) {
   EXPECT_EQ(t.learner.joins()[0].sizes().observation_dim(), 5);
 }
 
+TEST(RunEvaluatorTest, MakesNoEvaluationTwiceAndRepeatsThoseThatTheLearnerLost) {
+  TestPeers t;
+  t.learner.SetEvaluationDecisions(310);  // Of a run that goes on: the next is due at 400.
+  int64_t version = 0;
+  // From 420 the learner goes back to a checkpoint at 180.
+  for (int64_t decisions : {350, 420, 180, 210}) {
+    t.parameters.PublishAtNextWait(TrainedSnapshot(TestConfig(), ++version, decisions));
+  }
+  v1::ParameterSnapshot last = TrainedSnapshot(TestConfig(), 7, 220);
+  last.set_run_finished(true);
+  t.parameters.PublishAtNextWait(last);
+  ASSERT_TRUE(RunEvaluator(TestConfig(), 6, t.peers()).ok());
+  std::vector<int64_t> decisions;
+  for (const v1::Episode& episode : t.learner.episodes()) {
+    decisions.push_back(episode.decisions_at());
+  }
+  EXPECT_THAT(decisions, ElementsAre(420, 420, 210, 210, 220, 220));
+}
+
 TEST(RunEvaluatorTest, LeavesWhenToldTo) {
   TestPeers t;
   t.stop.Notify();

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -48,25 +49,37 @@ auto AskLearner(const Event& stop, Clock* clock, absl::Time deadline, Call call)
   return absl::CancelledError("told to stop");
 }
 
+v1::JoinRequest MakeJoinRequest(v1::Role role, std::optional<int64_t> index,
+                                const v1::TaskSizes& sizes);
+
 // Enters the run. Blocks for up to kLearnerPatience. Errors: AskLearner()'s; FAILED_PRECONDITION:
 // the run has a task of other sizes.
 absl::StatusOr<v1::JoinResponse> JoinRun(const ActingPeers& peers, v1::Role role,
                                          std::optional<int64_t> index, const v1::TaskSizes& sizes);
 
-// Watches how long the learner has been away, as far as the parameter stream shows it.
+// Watches how long the learner has been away, as far as the parameter stream shows it. Joins again
+// every few seconds until there are parameters: a learner that died before its first checkpoint
+// comes back without knowing the sizes of the task, and publishes nothing until somebody joins.
 // Thread-safety: none.
 class LearnerWatch {
  public:
-  explicit LearnerWatch(const ActingPeers& peers)
-      : parameters_(peers.parameters), clock_(peers.clock), last_contact_(clock_->Now()) {}
+  // `join`: what the process joined with, its index included.
+  LearnerWatch(const ActingPeers& peers, v1::JoinRequest join)
+      : peers_(peers),
+        join_(std::move(join)),
+        last_contact_(peers.clock->Now()),
+        next_join_(last_contact_ + kJoinEvery) {}
 
-  // Call often. UNAVAILABLE: away for kLearnerPatience.
+  // Call often. Blocks for a second at most, and only while the learner is away. UNAVAILABLE: away
+  // for kLearnerPatience. Others: the learner that came back refuses this process.
   absl::Status Check();
 
  private:
-  const ParameterSubscriber* const parameters_;
-  Clock* const clock_;
-  absl::Time last_contact_;
+  static constexpr absl::Duration kJoinEvery = absl::Seconds(5);
+
+  const ActingPeers peers_;
+  const v1::JoinRequest join_;
+  absl::Time last_contact_, next_join_;
 };
 
 }  // namespace pompc

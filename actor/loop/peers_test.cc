@@ -1,5 +1,6 @@
 #include "actor/loop/peers.h"
 
+#include "actor/loop/test_peers.h"
 #include "gtest/gtest.h"
 
 namespace pompc {
@@ -58,6 +59,27 @@ TEST(AskLearnerTest, EndsSoonAfterStop) {
   EXPECT_EQ(AskLearner(stop, &clock, absl::InfiniteFuture(), call).status().code(),
             absl::StatusCode::kCancelled);
   EXPECT_LE(clock.Now() - start, absl::Seconds(2));
+}
+
+TEST(LearnerWatchTest, JoinsAgainWhileTheLearnerIsAway) {
+  TestPeers t;
+  v1::TaskSizes sizes;
+  sizes.set_action_dim(3);
+  LearnerWatch watch(t.peers(), MakeJoinRequest(v1::ACTOR, 4, sizes));
+  t.clock.Advance(absl::Seconds(20));
+  EXPECT_TRUE(watch.Check().ok());
+  EXPECT_TRUE(t.learner.joins().empty()) << "it was there all the time";
+  t.parameters.SetStatus(absl::UnavailableError("gone"));
+  for (int second = 0; second < 11; ++second) {
+    EXPECT_TRUE(watch.Check().ok());
+    t.clock.Advance(absl::Seconds(1));
+  }
+  ASSERT_EQ(t.learner.joins().size(), 2u);
+  EXPECT_EQ(t.learner.joins()[1].index(), 4);
+  EXPECT_EQ(t.learner.joins()[1].sizes().action_dim(), 3);
+  t.clock.Advance(absl::Seconds(5));
+  t.learner.SetError(absl::FailedPreconditionError("another task"));
+  EXPECT_TRUE(absl::IsFailedPrecondition(watch.Check()));
 }
 
 }  // namespace
