@@ -10,8 +10,10 @@
 #include "cli/progress.h"
 #include "common/base/clock.h"
 #include "common/base/file.h"
+#include "common/base/status_macros.h"
 #include "common/config/config.h"
 #include "learner/service/run_checkpoint.h"
+#include "learner/service/run_lock.h"
 
 namespace pompc {
 
@@ -41,6 +43,8 @@ absl::Status PrepareRunDir(const TrainOptions& options) {
     return absl::UnavailableError(
         absl::StrCat("cannot create ", options.run_dir, ": ", error.message()));
   }
+  // Fails while another learner is at work; ours takes the lock itself.
+  POMPC_RETURN_IF_ERROR(RunLock::Acquire(options.run_dir).status());
   return WriteFileAtomically((dir / "config.textproto").string(), ConfigToText(options.config));
 }
 

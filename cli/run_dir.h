@@ -16,8 +16,8 @@ namespace pompc {
 std::string DefaultRunDir(const v1::RunConfig& config);
 
 // Creates options.run_dir and writes the resolved config there. NOT_FOUND: nothing to resume.
-// FAILED_PRECONDITION: it holds a run already, but options.resume is not set. Others: those of the
-// file system.
+// FAILED_PRECONDITION: it holds a run already, but options.resume is not set. ABORTED: a learner is
+// at work there. Others: those of the file system.
 absl::Status PrepareRunDir(const TrainOptions& options);
 
 // Says on stdout how the run stands, what lies in its folder, and what to do next.

@@ -27,6 +27,7 @@
 #include "common/config/config.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/channel.h"
+#include "google/protobuf/text_format.h"
 #include "learner/client/remote_learner_client.h"
 #include "learner/service/run_checkpoint.h"
 
@@ -238,6 +239,13 @@ absl::Status Train(const TrainOptions& options) {
     display.Event("Stopping: the learner writes a checkpoint...");
   }
   supervisor.Stop(kStopGrace);
+  // What the learner came to after it was last asked.
+  if (v1::RunStatus last;
+      google::protobuf::TextFormat::ParseFromString(
+          ReadFile(RunStatusPath(options.run_dir)).value_or(""), &last) &&
+      !last.phase().empty()) {
+    status = std::move(last);
+  }
   if (finished || absl::IsCancelled(result)) {
     PrintSummary(options, status, finished, supervisor.restarts());
   }

@@ -1,0 +1,163 @@
+#!/usr/bin/env python3
+"""One run of `pompc train` that is interrupted twice and still comes to its end.
+
+Ctrl-C in the middle, then `--resume`; in the resumed run the learner, and with it the replay table,
+dies by SIGKILL. The actors must stay through that, the records hold every row once and in order,
+and the summary must tell what happened. Meanwhile a second process is refused the run's folder.
+"""
+import csv
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+BIN = pathlib.Path(os.environ["POMPC_BUILD"]) / "bin"
+DEADLINE = time.monotonic() + float(os.environ.get("E2E_SECONDS", 240))
+
+TOTAL, SEED = 1200, 100
+CONFIG = f"""
+preset: "resume" total_decisions: {TOTAL}
+environment {{ task: "cartpole-swingup" episode_steps: 60 }}
+model {{ latent_dim: 16 encoder_dim: 24 mlp_dim: 24 num_value_heads: 2 }}
+planner {{ num_samples: 32 num_elites: 8 num_policy_samples: 4 iterations: 2 }}
+learning {{ batch_size: 16 seed_decisions: {SEED} seed_episodes: 1 reanalyze_windows: 2 }}
+replay {{ capacity_rows: 10000 rate_tolerance_updates: 60 }}
+actor {{ num_actors: 2 segment_rows: 7 }}
+learner {{ log_every: 20 checkpoint_every_seconds: 1 }}
+evaluation {{ every_decisions: 300 episodes: 2 }}
+"""
+folder = pathlib.Path(tempfile.mkdtemp(prefix="pompc_resume_"))
+run = folder / "run"
+train = None
+
+
+def fail(message):
+    print("FAILED:", message)
+    if train is not None:
+        train.kill()  # Its children go with it.
+    for log in [*folder.glob("*.out"), *run.glob("logs/*.log")]:
+        print(f"--- {log.name}\n{log.read_text()[-3000:]}")
+    sys.exit(1)
+
+
+def expect(condition, message):
+    if not condition:
+        fail(message)
+
+
+def wait_for(what, condition):
+    while not (result := condition()):
+        expect(time.monotonic() < DEADLINE, f"never happened: {what}")
+        expect(train.poll() is None, f"pompc train has ended, code {train.returncode}, before: {what}")
+        time.sleep(0.05)
+    return result
+
+
+def start(name, *args):
+    out = folder / f"{name}.out"
+    return subprocess.Popen([BIN / "pompc", "train", *map(str, args)], stdout=out.open("w"),
+                            stderr=subprocess.STDOUT), out
+
+
+def end(out, code):
+    try:
+        train.wait(timeout=max(1, DEADLINE - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        fail("pompc train does not end")
+    expect(train.returncode == code, f"exit code {train.returncode}, not {code}")
+    return out.read_text()
+
+
+def learner_metric(name):
+    """Of the present learner process; None while nobody answers."""
+    try:
+        targets = json.loads((run / "metrics_targets.json").read_text())
+        target = next(t for t in targets if t["labels"]["process"] == "learner")["targets"][0]
+        text = urllib.request.urlopen(f"http://{target}/metrics", timeout=2).read().decode()
+    except (OSError, ValueError):
+        return None
+    return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])
+
+
+def wait_for_decisions(at_least):
+    """Returns what the learner counts then; on the way it never counts back."""
+    last = 0
+
+    def reached():
+        nonlocal last
+        now = learner_metric("pompc_learner_decisions") or 0
+        expect(now == 0 or now >= last, f"{now} decisions after {last}")
+        last = max(last, now)
+        return now >= at_least and now
+    return wait_for(f"{at_least} decisions", reached)
+
+
+def learner_pid():
+    return int(re.match(r"pid (\d+) on ", (run / "learner.lock").read_text())[1])
+
+
+def summary_decisions(text):
+    return int(re.search(r"after [\d:]+: ([\d,]+) decisions", text)[1].replace(",", ""))
+
+
+def rows(name):
+    return list(csv.DictReader((run / name).open()))
+
+
+def main():
+    global train
+    (folder / "run.textproto").write_text(CONFIG)
+    train, out = start("first", "--config", folder / "run.textproto", "--run-dir", run)
+    wait_for_decisions(SEED + 300)
+    wait_for("a checkpoint", (run / "checkpoint.safetensors").exists)
+    # Nobody else may lead this run.
+    for intruder in ([BIN / "pompc", "train", "--resume", run],
+                     [BIN / "pompc-learner", "--resume", "--run-dir", run]):
+        refused = subprocess.run(intruder, capture_output=True, text=True, timeout=60)
+        expect(refused.returncode == 1 and f"pid {learner_pid()}" in refused.stdout + refused.stderr,
+               f"a second process: {refused.returncode} {refused.stdout}{refused.stderr}")
+    train.send_signal(signal.SIGINT)
+    text = end(out, 130)
+    stopped_at = summary_decisions(text)
+    expect("Stopped after" in text and f"pompc train --resume {run}" in text and
+           stopped_at >= SEED + 300 and "ended:" not in text, f"the first summary: {text}")
+
+    train, out = start("second", "--resume", run)
+    first_count = wait_for("the learner counts", lambda: learner_metric("pompc_learner_decisions"))
+    expect(first_count >= stopped_at, f"resumed with {first_count} of {stopped_at} decisions")
+    wait_for_decisions(first_count + SEED + 200)
+    os.kill(learner_pid(), signal.SIGKILL)
+    text = end(out, 0)
+    expect("learner ended: killed by signal 9" in text and text.count("ended:") == 1 and
+           "Restarted processes: 1 " in text, f"more than the learner was restarted: {text}")
+    expect("Finished after" in text and summary_decisions(text) >= TOTAL and
+           re.search(r"Evaluation return \d", text), f"the second summary: {text}")
+    logs = "".join(log.read_text() for log in run.glob("logs/actor-*.log"))
+    expect("replay lost its rows and begins anew" in logs, "no actor noticed the new table")
+
+    losses, returns, evaluations = map(rows, ("losses.csv", "returns.csv", "evaluations.csv"))
+    updates = [int(row["updates"]) for row in losses]
+    expect(updates == list(range(20, 20 * len(updates) + 1, 20)), f"losses.csv: updates {updates}")
+    for name, table in (("returns.csv", returns), ("evaluations.csv", evaluations)):
+        expect(len({tuple(row.values()) for row in table}) == len(table), f"{name}: a row twice")
+        for column in ("updates", "seconds"):
+            values = [float(row[column]) for row in table]
+            expect(values == sorted(values), f"{name}: {column} goes back: {values}")
+    episodes = [tuple(row[c] for c in ("role", "actor_index", "decisions_at", "return"))
+                for row in returns if row["role"] == "actor"]
+    expect(len(set(episodes)) == len(episodes), "returns.csv: an episode twice")
+    due = {int(row["decisions"]) // 300 for row in evaluations}
+    expect(int(evaluations[-1]["decisions"]) >= TOTAL and len(evaluations) <= len(due) + 1,
+           f"evaluations at {[row['decisions'] for row in evaluations]}")
+    print(json.dumps({"stopped_at": stopped_at, "resumed_at": first_count,
+                      "finished_at": summary_decisions(text), "evaluations": len(evaluations)}))
+
+
+if __name__ == "__main__":
+    main()
