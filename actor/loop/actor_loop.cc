@@ -107,7 +107,7 @@ absl::Status ActorLoop::TakeParameters() {
     const SnapshotPtr newest = peers_.parameters->Newest();
     if (newest != nullptr && newest->version() != policy_->version()) {
       // A learner that started again from its checkpoint counts from there.
-      if (newest->version() < policy_->version()) reporter_.ForgetLearnerUpdates();
+      if (newest->updates() < policy_->updates()) reporter_.ForgetLearnerUpdates();
       POMPC_RETURN_IF_ERROR(policy_->Load(*newest));
       snapshot_decisions_ = newest->decisions();
       metrics_.params_version->Set(static_cast<double>(newest->version()));

@@ -28,6 +28,10 @@ namespace {
 constexpr absl::Duration kMoment = absl::Milliseconds(100);
 constexpr absl::Duration kInfoEvery = absl::Seconds(1);
 
+// A learner that died may have published versions after its last checkpoint. So that no number
+// means two sets of parameters, its successor skips more than that can be.
+constexpr int64_t kVersionGap = 1'000'000;
+
 absl::StatusOr<std::optional<RunCheckpoint>> LoadIfResuming(const LearnerRunOptions& options) {
   const std::string path = RunCheckpointPath(options.run_dir);
   if (!options.resume) {
@@ -66,6 +70,9 @@ absl::StatusOr<std::unique_ptr<LearnerRun>> LearnerRun::Create(const LearnerRunO
   *front_options.identity.mutable_config() = options.config;
   if (resumed.has_value()) {
     front_options.books = resumed->books;
+    if (!std::filesystem::exists(RunStatusPath(options.run_dir))) {
+      front_options.books.set_parameter_version(resumed->books.parameter_version() + kVersionGap);
+    }
     front_options.identity.set_run_id(resumed->books.run_id());
   } else {
     front_options.identity.set_run_id(
@@ -90,6 +97,7 @@ LearnerRun::LearnerRun(std::unique_ptr<RunLock> lock, const LearnerRunOptions& o
     : lock_(std::move(lock)),
       options_(options),
       device_(device),
+      all_are_back_(clock->Now() + (options.resume ? options.return_wait : absl::ZeroDuration())),
       resumed_(std::move(resumed)),
       front_(std::move(front)),
       link_(link),
@@ -343,6 +351,7 @@ void LearnerRun::Finish(const Event& stop) {
   // be an evaluator that joined an earlier process of this run.
   bool left = false;
   while (!left && !stop.HasBeenNotified() && clock_->Now() < deadline) {
+    stop.WaitUntil(clock_, std::min(all_are_back_, deadline));
     left = front_->publisher.AwaitLeft(clock_->Now() + kMoment);
   }
   POMPC_LOG(INFO) << "run finished decisions=" << decisions_ << " updates=" << updater_->updates();

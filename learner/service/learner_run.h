@@ -47,6 +47,9 @@ struct LearnerRunOptions {
   // How long to wait, once the run is complete, for the evaluation of the final parameters and for
   // the subscribers to leave.
   absl::Duration final_evaluation_wait = absl::Minutes(10);
+  // How long the subscribers of the process that led a resumed run before may take to come back: a
+  // run that ends sooner waits for them, since they have to learn that it has ended.
+  absl::Duration return_wait = absl::Seconds(5);
 };
 
 class LearnerRun {
@@ -94,6 +97,7 @@ class LearnerRun {
   const std::unique_ptr<RunLock> lock_;
   const LearnerRunOptions options_;
   const at::Device device_;
+  const absl::Time all_are_back_;
   std::optional<RunCheckpoint> resumed_;  // Until Start().
   const std::unique_ptr<RunFront> front_;
   ReplayLink* const link_;

@@ -2,10 +2,12 @@
 #include "learner/service/learner_run.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "absl/strings/str_split.h"
 #include "common/base/bounded_queue.h"
 #include "common/base/check.h"
+#include "common/base/file.h"
 #include "common/base/rng.h"
 #include "common/base/thread.h"
 #include "common/config/config.h"
@@ -93,11 +96,13 @@ class DirectWriter final : public ReplayWriter {
 // One learner process: a run, its replay and its server, led by a thread.
 class Process {
  public:
-  Process(const v1::RunConfig& config, const std::string& folder, bool resume) {
+  Process(const v1::RunConfig& config, const std::string& folder, bool resume,
+          absl::Duration return_wait = absl::ZeroDuration()) {
     LearnerRunOptions options;
     options.config = config;
     options.run_dir = folder;
     options.resume = resume;
+    options.return_wait = return_wait;
     auto run = LearnerRun::Create(options, &link_, RealClock(), &metrics_);
     POMPC_CHECK_OK(run.status());
     run_ = *std::move(run);
@@ -297,6 +302,52 @@ TEST(LearnerRunTest, ResumesWithTheParametersItSavedAndRunsOnToTheEnd) {
     EXPECT_EQ(row, last + 10);
     last = row;
   }
+}
+
+TEST(LearnerRunTest, ALearnerThatDiedUsedVersionsThatItsSuccessorDoesNot) {
+  const std::string folder = NewFolder();
+  RunCheckpoint checkpoint;
+  checkpoint.config = TinyConfig();
+  *checkpoint.books.mutable_sizes() = TestSizes();
+  checkpoint.books.set_parameter_version(7);
+  checkpoint.state.tensors["updates"] = at::zeros({}, at::kLong);
+  ASSERT_TRUE(SaveRunCheckpoint(checkpoint, RunCheckpointPath(folder)).ok());
+  MetricsRegistry metrics;
+  Replay replay(RealClock(), &metrics);
+  LocalReplayLink link(&replay, RealClock());
+  LearnerRunOptions options;
+  options.config = TinyConfig();
+  options.run_dir = folder;
+  options.resume = true;
+  for (const bool left_in_order : {false, true}) {
+    if (left_in_order) {
+      ASSERT_TRUE(WriteFileAtomically(RunStatusPath(folder), "").ok());
+    }
+    const auto run = LearnerRun::Create(options, &link, RealClock(), &metrics);
+    ASSERT_TRUE(run.ok()) << run.status();
+    const int64_t version = (*run)->front().publisher.Publish({});
+    EXPECT_EQ(version == 8, left_in_order) << version;
+    EXPECT_GE(version, 8);
+  }
+}
+
+TEST(LearnerRunTest, ARunThatIsResumedAtItsEndWaitsForThoseWhoHaveToHearOfIt) {
+  const std::string folder = NewFolder();
+  {
+    Process process(TinyConfig(), folder, /*resume=*/false);
+    process.StartActor();
+    ASSERT_TRUE(process.End().ok());
+  }
+  Process process(TinyConfig(), folder, /*resume=*/true, absl::Minutes(1));
+  for (v1::RunStatus status; status.phase() != "finished"; std::this_thread::yield()) {
+    process.front().progress.FillStatus(&status);
+  }
+  // Nobody is connected yet. Without the wait it writes this file, its last, after some 20 ms.
+  RealClock()->SleepUntil(RealClock()->Now() + absl::Milliseconds(200));
+  EXPECT_FALSE(std::filesystem::exists(RunStatusPath(folder)));
+  process.Stop();
+  EXPECT_TRUE(process.End().ok());
+  EXPECT_TRUE(std::filesystem::exists(RunStatusPath(folder)));
 }
 
 TEST(LearnerRunTest, AFolderWithARunIsOnlyResumedOnRequestAndOnlyWithItsConfig) {

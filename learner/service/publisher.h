@@ -4,8 +4,8 @@
 // not the one it holds. A slow subscriber thus skips versions: nothing is queued. A version is
 // serialised once; the buffer is shared by all subscribers.
 //
-// After a restart from a checkpoint the learner may reach versions again that a subscriber holds
-// from before; hence "not the one it holds" rather than "greater".
+// A subscriber may hold a version of another run that was served at this address before; hence "not
+// the one it holds" rather than "greater".
 //
 // Thread-safety: thread-safe. No thread of its own: streams run on gRPC's callbacks.
 #ifndef POMPC_LEARNER_SERVICE_PUBLISHER_H_

@@ -20,7 +20,7 @@ import urllib.request
 BIN = pathlib.Path(os.environ["POMPC_BUILD"]) / "bin"
 DEADLINE = time.monotonic() + float(os.environ.get("E2E_SECONDS", 240))
 
-TOTAL, SEED = 1200, 100
+TOTAL, SEED = 2400, 100
 CONFIG = f"""
 preset: "resume" total_decisions: {TOTAL}
 environment {{ task: "cartpole-swingup" episode_steps: 60 }}
@@ -30,7 +30,7 @@ learning {{ batch_size: 16 seed_decisions: {SEED} seed_episodes: 1 reanalyze_win
 replay {{ capacity_rows: 10000 rate_tolerance_updates: 60 }}
 actor {{ num_actors: 2 segment_rows: 7 }}
 learner {{ log_every: 20 checkpoint_every_seconds: 1 }}
-evaluation {{ every_decisions: 300 episodes: 2 }}
+evaluation {{ every_decisions: 600 episodes: 2 }}
 """
 folder = pathlib.Path(tempfile.mkdtemp(prefix="pompc_resume_"))
 run = folder / "run"
@@ -152,7 +152,7 @@ def main():
     episodes = [tuple(row[c] for c in ("role", "actor_index", "decisions_at", "return"))
                 for row in returns if row["role"] == "actor"]
     expect(len(set(episodes)) == len(episodes), "returns.csv: an episode twice")
-    due = {int(row["decisions"]) // 300 for row in evaluations}
+    due = {int(row["decisions"]) // 600 for row in evaluations}
     expect(int(evaluations[-1]["decisions"]) >= TOTAL and len(evaluations) <= len(due) + 1,
            f"evaluations at {[row['decisions'] for row in evaluations]}")
     print(json.dumps({"stopped_at": stopped_at, "resumed_at": first_count,
