@@ -72,6 +72,12 @@ class Publisher::Subscription final : public Publisher::Reactor {
     delete this;
   }
 
+  // Tells clang, where the publisher that holds its own mutex asks its subscriptions, that this
+  // mutex is publisher_->mu_.
+  void MutexIsHeld() const ABSL_ASSERT_EXCLUSIVE_LOCK(publisher_->mu_) {
+    publisher_->mu_.AssertHeld();
+  }
+
   // If idle and not holding the newest version, becomes kWriting with it in sending_: the caller
   // then starts the write.
   bool TakeNewest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(publisher_->mu_) {
@@ -155,6 +161,7 @@ int64_t Publisher::Publish(v1::ParameterSnapshot snapshot) {
     updates_ = snapshot.updates();
     newest_ = std::move(buffer);
     for (Subscription* subscription : subscriptions_) {
+      subscription->MutexIsHeld();
       if (subscription->TakeNewest()) ready.push_back(subscription);
     }
   }
@@ -183,6 +190,7 @@ bool Publisher::AwaitDelivered(absl::Time deadline) {
   absl::MutexLock lock(&mu_);
   const auto delivered = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     for (const Subscription* subscription : subscriptions_) {
+      subscription->MutexIsHeld();
       if (!subscription->HoldsNewest()) return false;
     }
     return true;
@@ -195,6 +203,7 @@ int64_t Publisher::GreatestLag(int64_t updates) {
   {
     absl::MutexLock lock(&mu_);
     for (const Subscription* subscription : subscriptions_) {
+      subscription->MutexIsHeld();
       lag = std::max(lag, updates - subscription->held_updates().value_or(updates));
     }
   }
@@ -214,6 +223,7 @@ void Publisher::Close() {
     absl::MutexLock lock(&mu_);
     closed_ = true;
     for (Subscription* subscription : subscriptions_) {
+      subscription->MutexIsHeld();
       if (subscription->TakeForEnd()) idle.push_back(subscription);
     }
   }
