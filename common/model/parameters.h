@@ -97,8 +97,8 @@ class Parameters {
   const ModelSpec& spec() const { return spec_; }
   const ParameterLayout& layout() const { return layout_; }
   const at::Tensor& flat() const { return flat_; }  // [size]
-  // Changes when an in-place operator writes to flat() or one of its views; at::_fused_adam_, which
-  // trains the parameters, does not count.
+  // Changes when an in-place operator writes to flat() or one of its views. at::_fused_adam_ does
+  // not count; who calls it bumps the version.
   uint32_t version() const { return static_cast<uint32_t>(flat_._version()); }
   const at::Tensor& target() const { return target_; }  // [value range size]; kTraining only.
   const at::Tensor& grad() const { return grad_; }      // [size]; kTraining only.

@@ -110,9 +110,7 @@ absl::StatusOr<PlanResult> MppiPlanner::Plan(const PlanRequest& request, Noise& 
   }
 }
 
-std::shared_ptr<const PackedModel> MppiPlanner::Packed(PlanMode mode) const {
-  // Re-planning goes on between training steps, which change the weights but not their version.
-  if (mode == PlanMode::kReanalyze) return model_->Pack();
+std::shared_ptr<const PackedModel> MppiPlanner::Packed() const {
   absl::MutexLock lock(&mu_);
   const uint32_t version = model_->parameters()->version();
   if (packed_ == nullptr || packed_version_ != version) {
@@ -125,7 +123,7 @@ std::shared_ptr<const PackedModel> MppiPlanner::Packed(PlanMode mode) const {
 
 absl::StatusOr<PlanResult> MppiPlanner::PlanOnKernels(const PlanRequest& request, Noise& noise,
                                                       PlannerState* state) const {
-  const std::shared_ptr<const PackedModel> packed = Packed(request.mode);
+  const std::shared_ptr<const PackedModel> packed = Packed();
   PlannerState cold;
   if (state == nullptr || request.mode == PlanMode::kReanalyze) state = &cold;
   POMPC_RETURN_IF_ERROR(

@@ -46,8 +46,8 @@ double RunDiscount(const v1::LearningConfig& config, int64_t episode_decisions);
 
 class MppiPlanner final : public Planner {
  public:
-  // Shares the model; parameters written to its buffers between two plans take effect, in kAct and
-  // kEvaluate if the write changes Parameters::version().
+  // Shares the model; parameters written to its buffers between two plans take effect if the write
+  // changes Parameters::version().
   static absl::StatusOr<std::unique_ptr<MppiPlanner>> Create(
       const MppiOptions& options, std::shared_ptr<const WorldModel> model);
 
@@ -68,8 +68,8 @@ class MppiPlanner final : public Planner {
   absl::StatusOr<PlanResult> PlanOnOperators(const PlanRequest& request, Noise& noise,
                                              PlannerState* state) const;
   void RollOutPolicy(const at::Tensor& z, PlanMode mode, Noise& noise, at::Tensor& actions) const;
-  // The weights packed: as they are now, or when acting once for each version of the parameters.
-  std::shared_ptr<const PackedModel> Packed(PlanMode mode) const;
+  // The weights packed, once for each version of the parameters.
+  std::shared_ptr<const PackedModel> Packed() const;
 
   MppiOptions options_;
   std::shared_ptr<const WorldModel> model_;

@@ -225,12 +225,8 @@ TEST(MppiPlannerTest, PlansWithTheParametersAsTheyAre) {
   };
   const at::Tensor acting = value(PlanMode::kAct), replanned = value(PlanMode::kReanalyze);
   EXPECT_TRUE(at::equal(value(PlanMode::kAct), acting));
-  // A training step, then a snapshot of it.
-  const at::Tensor& flat = t.parameters->flat();
-  at::_fused_adam_({flat}, {at::ones_like(flat)}, {at::zeros_like(flat)}, {at::zeros_like(flat)},
-                   {}, {at::ones({})}, 1e-2, 0.9, 0.999, 0, 1e-8, false, false);
+  t.parameters->flat().mul_(1.1);
   EXPECT_FALSE(at::equal(value(PlanMode::kReanalyze), replanned));
-  ASSERT_TRUE(t.parameters->LoadSnapshot(t.parameters->Snapshot()).ok());
   EXPECT_FALSE(at::equal(value(PlanMode::kAct), acting));
 }
 

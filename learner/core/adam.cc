@@ -31,6 +31,8 @@ void Adam::Step(const at::Tensor& values, const at::Tensor& grad, const at::Tens
                      {moments.Of(second_moment)}, {}, {step}, r.learning_rate, kBeta1, kBeta2,
                      /*weight_decay=*/0, r.epsilon, /*amsgrad=*/false, /*maximize=*/false, divisor);
   }
+  // The fused operator does not say that it wrote; planners that keep packed weights must know.
+  values.unsafeGetTensorImpl()->bump_version();
 }
 
 }  // namespace pompc

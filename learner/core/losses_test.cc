@@ -231,5 +231,14 @@ TEST(AdamTest, ClipsTheGradientAndGivesRangesTheirOwnRate) {
   EXPECT_NEAR(values[31].item<double>(), -1e-2, 1e-5);
 }
 
+// Planners pack weights once for each version.
+TEST(AdamTest, AStepIsANewVersionOfTheValues) {
+  at::Tensor values = at::zeros({16});
+  Adam adam({{{0, 16}, 1e-3, 1e-8}}, at::kFloat);
+  const auto before = values._version();
+  adam.Step(values, at::ones({16}), at::ones({}), 1.0);
+  EXPECT_NE(values._version(), before);
+}
+
 }  // namespace
 }  // namespace pompc
