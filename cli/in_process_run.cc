@@ -119,7 +119,7 @@ v1::ParameterSnapshot InProcessRun::Snapshot() const {
   snapshot.set_updates(updates());
   snapshot.set_decisions(decisions_);
   snapshot.set_trained(Seeded() && !schedule_.Pretraining(updates()));
-  snapshot.set_data(updater_->parameters()->Snapshot());
+  snapshot.set_data(updater_->parameters()->Snapshot(config_.learner().publish_dtype()));
   return snapshot;
 }
 

@@ -96,6 +96,13 @@ TEST(InProcessRunTest, SeveralEnvironmentsShareTheUpdates) {
   EXPECT_EQ(run->updates(), kPretrainUpdates + 160 - kSeedDecisions);
 }
 
+TEST(InProcessRunTest, ParametersTravelAsTheConfigSays) {
+  const auto wide = Create(TinyConfig()),
+             narrow = Create(TinyConfig({"learner.publish_dtype=BFLOAT16"}));
+  EXPECT_LT(narrow->Snapshot().data().size(), wide->Snapshot().data().size() * 0.6);
+  ASSERT_FALSE(Finish(*narrow).empty());
+}
+
 TEST(InProcessRunTest, ADeviceThatIsMissingIsNamed) {
   const absl::Status status =
       InProcessRun::Create(TinyConfig({"learner.device=\"cuda:63\""})).status();

@@ -288,7 +288,7 @@ void LearnerRun::Publish(bool trained, bool run_finished) {
   snapshot.set_updates(updater_->updates());
   snapshot.set_decisions(decisions_);
   snapshot.set_trained(trained);
-  snapshot.set_data(updater_->parameters()->Snapshot());
+  snapshot.set_data(updater_->parameters()->Snapshot(options_.config.learner().publish_dtype()));
   snapshot.set_run_finished(run_finished);
   front_->publisher.Publish(std::move(snapshot));
   published_trained_ = trained;
