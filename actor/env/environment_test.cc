@@ -49,11 +49,13 @@ struct Driver {
   int calls = 0;
 };
 
-TEST(EnvironmentTest, UnknownTaskIsRefusedWithTheNearestNames) {
+TEST(EnvironmentTest, UnknownTaskIsRefusedWithTheNearestNamesFirst) {
   const absl::Status status = CreateEnvironment({.task = "walker-wlak"}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(std::string(status.message()), HasSubstr("did you mean walker-walk, "));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("pompc inspect tasks"));
+  for (const std::string& task : TaskNames()) {
+    EXPECT_THAT(std::string(status.message()), HasSubstr(task));
+  }
 }
 
 TEST(EnvironmentTest, AllTasksAreListedInOrder) {

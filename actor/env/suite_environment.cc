@@ -25,7 +25,7 @@ absl::StatusOr<const TaskEntry*> FindTask(std::string_view name) {
   return absl::InvalidArgumentError(
       absl::StrCat("no task '", std::string(name), "', did you mean ",
                    absl::StrJoin(NearestNames(name, TaskNames(), 3), ", "),
-                   "? `pompc inspect tasks` lists all"));
+                   "? All tasks (`pompc inspect tasks`): ", absl::StrJoin(TaskNames(), ", ")));
 }
 
 int Substeps(const TaskEntry& entry, const mjModel& model) {
