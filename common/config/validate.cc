@@ -147,7 +147,9 @@ void CheckLosses(const v1::RunConfig& config, Rules& rules) {
   const bool cross_entropy = l.divergence() == LearningConfig::CROSS_ENTROPY;
   const bool squashed = m.policy_form() == ModelConfig::SQUASHED;
   // A weight out of range was meant to be one.
-  const bool uses_divergence = l.kl_weight() != 0 || l.kl_weight_final() != 0 || l.has_target_kl();
+  const bool uses_divergence =
+      l.policy_objective() == LearningConfig::REGULARISED &&
+      (l.kl_weight() != 0 || l.kl_weight_final() != 0 || l.has_target_kl());
 
   rules.Require(
       (m.value_kind() == ModelConfig::Q) == (l.value_target() == LearningConfig::Q_MODEL_FREE),
@@ -187,6 +189,16 @@ void CheckLosses(const v1::RunConfig& config, Rules& rules) {
                   "FORWARD and REVERSE have a closed form for policy_form TANH_MEAN only");
   }
 
+  if (l.policy_objective() != LearningConfig::REGULARISED) {
+    rules.Require(replayed, {"learning.policy_objective", "learning.prior_source"},
+                  "an objective that is not REGULARISED needs prior_source REPLAY");
+    rules.Require(squashed && m.value_kind() == ModelConfig::Q,
+                  {"learning.policy_objective", "model.policy_form", "model.value_kind"},
+                  "an objective that is not REGULARISED needs policy_form SQUASHED and Q heads");
+    rules.Require(!l.policy_loss_on_last_latent(),
+                  {"learning.policy_objective", "learning.policy_loss_on_last_latent"},
+                  "the last latent has neither a replayed action nor a planner prior");
+  }
   rules.Require(!learned || uses_divergence || config.planner().proposal_mix() > 0,
                 {"learning.prior_source", "learning.kl_weight", "planner.proposal_mix"},
                 "nothing uses the LEARNED prior: give it a weight, or say prior_source REPLAY and "

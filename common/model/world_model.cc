@@ -126,7 +126,7 @@ at::Tensor WorldModel::TerminationLogit(const at::Tensor& z) const {
 
 PolicyDistribution WorldModel::DistributionOf(const at::Tensor& output, LogStdRange range) const {
   const std::vector<at::Tensor> out = output.chunk(2, -1);
-  return {spec().config.policy_form(), out[0], at::tanh(out[0]), LogStd(out[1], range)};
+  return {spec().config.policy_form(), out[0], at::tanh(out[0]), LogStd(out[1], range), out[1]};
 }
 
 PolicyDistribution WorldModel::Policy(const at::Tensor& z) const {

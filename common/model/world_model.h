@@ -29,6 +29,7 @@ struct PolicyDistribution {
   at::Tensor pre_tanh_mean;  // [.., A] m, the network's output.
   at::Tensor mean;           // [.., A] tanh(m), the centre in action space.
   at::Tensor log_std;        // [.., A]
+  at::Tensor raw_log_std;    // [.., A] the network's output, from which LogStd() makes log_std.
 
   // The action of a standard normal draw, reparameterised. eps: [.., A] -> [.., A] in [-1, 1].
   at::Tensor Sample(const at::Tensor& eps) const;

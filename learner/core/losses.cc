@@ -24,6 +24,13 @@ at::Tensor Continues(const WorldModel& model, const at::Tensor& z) {
 // TD-M(PC)^2 weighs its prior by A / 61, 61 being the largest action size of its tasks.
 constexpr double kCrossEntropyActions = 61;
 
+// Advantage weights exp(advantage / kAwacTemperature) of AWAC, and their limits.
+constexpr double kAwacTemperature = 0.3333;
+constexpr double kAwacMinWeight = 0.1, kAwacMaxWeight = 10;
+// Keeps the standard score of a replayed action finite.
+constexpr double kStdGuard = 1e-8;
+constexpr double kLeastLogProb = -50000;  // Of BC, against outliers.
+
 // The reference that the policy is regularised to, at the latents of the loss.
 struct Reference {
   at::Tensor mean, std;  // [S, B, A]
@@ -49,6 +56,50 @@ at::Tensor PolicyReturn(const WorldModel& model, double discount, const at::Tens
       model.Decode(model.ValueLogits(input, WorldModel::Heads::kOnline, heads, mask)).mean(0);
   if (model.values_take_actions()) return value;
   return model.Reward(za) + discount * Continues(model, input) * value;
+}
+
+// log p(action) of the planner prior as TD-M(PC)^2 scales it. [S, B]
+at::Tensor PriorLogProb(const Reference& prior, double min_std, const at::Tensor& action) {
+  const at::Tensor std = prior.std.clamp_min(min_std);
+  return ScaledGaussianLogProb((action - prior.mean) / std, at::log(std));
+}
+
+// The policy at the latents of its loss.
+struct PolicyDraw {
+  const at::Tensor& z;  // [S, B, L]
+  const PolicyDistribution& policy;
+  const at::Tensor& action;   // [S, B, A] a ~ pi.
+  const at::Tensor& entropy;  // [S, B] H.
+  const at::Tensor& value;    // [S, B] G(z, a) / S_G.
+};
+
+// What TD-M(PC)^2 is compared with. [S, B]
+at::Tensor AblationObjective(const WorldModel& model, const PolicyLossOptions& options,
+                             const Batch& batch, const PolicyDraw& draw,
+                             const at::Tensor& return_scale, Noise& noise) {
+  const v1::LearningConfig& config = options.config;
+  switch (config.policy_objective()) {
+    case v1::LearningConfig::BC_SAC:
+      return -config.entropy_weight() * draw.entropy - config.return_weight() * draw.value +
+             options.kl_weight * (draw.action - batch.action).square().sum(-1);
+    case v1::LearningConfig::BC: {
+      const Reference prior = {batch.prior_mean, batch.prior_std};
+      return -options.kl_weight *
+             PriorLogProb(prior, options.min_std, draw.action).clamp(kLeastLogProb, 0) /
+             return_scale;
+    }
+    default: {
+      const at::Tensor replayed =
+          PolicyReturn(model, options.discount, draw.z, batch.action, noise) / return_scale;
+      const at::Tensor weight = at::exp((draw.value - replayed).detach() / kAwacTemperature)
+                                    .clamp(kAwacMinWeight, kAwacMaxWeight);
+      // As published: the density before tanh, with the network's log std as it comes.
+      const at::Tensor& log_std = draw.policy.raw_log_std;
+      const at::Tensor eps =
+          (batch.action - draw.policy.pre_tanh_mean) / (at::exp(log_std) + kStdGuard);
+      return -weight * ScaledGaussianLogProb(eps, log_std);
+    }
+  }
 }
 
 }  // namespace
@@ -150,20 +201,25 @@ PolicyLoss ComputePolicyLoss(const WorldModel& tracked, const WorldModel& model,
   }
   at::Tensor objective = -config.entropy_weight() * entropy;
 
-  if (config.return_weight() > 0) {
+  if (config.policy_objective() != v1::LearningConfig::REGULARISED) {
+    const at::Tensor value = PolicyReturn(model, options.discount, z, action, noise);
+    return_scale.Update(value[0]);
+    objective = AblationObjective(model, options, batch,
+                                  {z, policy, action, entropy, value / return_scale.value()},
+                                  return_scale.value(), noise);
+    loss.mean_return = value.detach().mean();
+  } else if (config.return_weight() > 0) {
     const at::Tensor value = PolicyReturn(model, options.discount, z, action, noise);
     return_scale.Update(value[0]);
     objective = objective - config.return_weight() * value / return_scale.value();
     loss.mean_return = value.detach().mean();
   }
-  if (IsRegularised(config)) {
+  if (IsRegularised(config) && config.policy_objective() == v1::LearningConfig::REGULARISED) {
     const Reference reference = PolicyReference(model, config, batch, z);
     at::Tensor divergence, factor;
     if (config.divergence() == v1::LearningConfig::CROSS_ENTROPY) {
-      const at::Tensor reference_std = reference.std.clamp_min(options.min_std);
-      divergence =
-          -static_cast<double>(action_dim) / kCrossEntropyActions *
-          ScaledGaussianLogProb((action - reference.mean) / reference_std, at::log(reference_std));
+      divergence = -static_cast<double>(action_dim) / kCrossEntropyActions *
+                   PriorLogProb(reference, options.min_std, action);
       const at::Tensor& scale = return_scale.value();
       factor = (scale > config.cross_entropy_threshold()).to(scale.scalar_type()) / scale;
     } else {

@@ -194,17 +194,22 @@ TEST_P(UpdaterFixtureTest, UpdatesLikeTheReference) {
   EXPECT_GT(num_weights, 20);
 }
 
-// The policy loss by itself, in the modes of TD-M(PC)^2 that are members of the family.
+// The policy loss by itself, in all modes of TD-M(PC)^2's published code.
 class ActorModeFixtureTest : public testing::TestWithParam<std::string> {};
 
-INSTANTIATE_TEST_SUITE_P(Fixtures, ActorModeFixtureTest, testing::Values("sac", "residual"));
+INSTANTIATE_TEST_SUITE_P(Fixtures, ActorModeFixtureTest,
+                         testing::Values("sac", "residual", "bc_sac", "bc", "awac"));
 
 TEST_P(ActorModeFixtureTest, PolicyLossLikeTheReference) {
   for (const std::string& name : FixtureCases("_actor_modes_")) {
     const AlgorithmFixture fixture(name);
     const std::string mode = "mode_" + GetParam() + "/";
     v1::RunConfig config = fixture.RunConfig();
-    if (GetParam() == "sac") config.mutable_learning()->set_kl_weight(0);
+    v1::LearningConfig& learning = *config.mutable_learning();
+    if (GetParam() == "sac") learning.set_kl_weight(0);
+    if (GetParam() == "bc_sac") learning.set_policy_objective(v1::LearningConfig::BC_SAC);
+    if (GetParam() == "bc") learning.set_policy_objective(v1::LearningConfig::BC);
+    if (GetParam() == "awac") learning.set_policy_objective(v1::LearningConfig::AWAC);
     const std::shared_ptr<Parameters> parameters =
         *Parameters::Create(fixture.Spec(), ParameterUse::kTraining, fixture.options());
     fixture.LoadWeights(*parameters);
@@ -217,6 +222,7 @@ TEST_P(ActorModeFixtureTest, PolicyLossLikeTheReference) {
     ReplayNoise noise;
     noise.Add(fixture[mode + "noise/pi_eps"]);
     noise.Add(fixture[mode + "noise/pi_qidx"]);
+    if (GetParam() == "awac") noise.Add(fixture[mode + "noise/v_qidx"]);
     RunningScale return_scale(config.learning().scale_rate(), fixture.options());
     RunningScale kl_scale(config.learning().scale_rate(), fixture.options());
     return_scale.value().copy_(fixture["scale_init"].squeeze());
