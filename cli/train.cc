@@ -240,10 +240,9 @@ absl::Status Train(const TrainOptions& options) {
   }
   supervisor.Stop(kStopGrace);
   // What the learner came to after it was last asked.
-  if (v1::RunStatus last;
-      google::protobuf::TextFormat::ParseFromString(
-          ReadFile(RunStatusPath(options.run_dir)).value_or(""), &last) &&
-      !last.phase().empty()) {
+  if (v1::RunStatus last; google::protobuf::TextFormat::ParseFromString(
+                              ReadFile(RunStatusPath(options.run_dir)).value_or(""), &last) &&
+                          !last.phase().empty()) {
     status = std::move(last);
   }
   if (finished || absl::IsCancelled(result)) {
