@@ -83,38 +83,50 @@ absl::Status EpisodeLog::Report(const v1::ReportEpisodesRequest& request, const 
   if (closed_) return absl::UnavailableError("the learner is leaving");
   uint64_t& last_sequence = last_sequences_[request.reporter_id()];
   if (request.sequence() <= last_sequence) return absl::OkStatus();
+  // The records come first: until they are written nothing counts, so that the reporter may send
+  // the report again.
+  std::map<int64_t, Evaluation> pending = pending_;
+  std::vector<Evaluation> evaluations;
   for (const v1::Episode& episode : request.episodes()) {
-    POMPC_RETURN_IF_ERROR(Count(episode, now));
+    if (episode.role() != v1::EVALUATOR) continue;
+    Evaluation& evaluation = pending[episode.actor_index()];
+    if (evaluation.parameter_version != episode.parameter_version()) {
+      if (!evaluation.returns.empty()) {
+        POMPC_LOG(WARNING) << "evaluation left unfinished parameter_version="
+                           << evaluation.parameter_version
+                           << " episodes=" << evaluation.returns.size();
+      }
+      evaluation = {episode.decisions_at(), {}, episode.parameter_version()};
+    }
+    evaluation.returns.push_back(episode.return_());
+    if (static_cast<int32_t>(evaluation.returns.size()) < evaluation_episodes_) continue;
+    evaluations.push_back(std::move(evaluation));
+    evaluation = {};
+  }
+  if (const absl::Status added = records_->AddReport(request.episodes(), evaluations, now);
+      !added.ok()) {
+    POMPC_LOG(ERROR) << "cannot record episodes status=" << added;
+    return absl::UnavailableError(added.message());
   }
   last_sequence = request.sequence();
+  pending_ = std::move(pending);
+  for (const v1::Episode& episode : request.episodes()) {
+    if (episode.role() == v1::ACTOR) CountTraining(episode.return_());
+    if (episode.role() == v1::EVALUATOR) evaluator_reported_ = true;
+  }
+  for (const Evaluation& evaluation : evaluations) CountEvaluation(evaluation);
   return absl::OkStatus();
 }
 
-absl::Status EpisodeLog::Count(const v1::Episode& episode, const RunMoment& now) {
-  POMPC_RETURN_IF_ERROR(records_->AddEpisode(episode, now));
-  if (episode.role() == v1::ACTOR) {
-    ++training_episodes_;
-    training_returns_.push_back(episode.return_());
-    if (training_returns_.size() > kTrainingReturns) training_returns_.pop_front();
-    training_return_gauge_->Set(TrainingReturn());
-    return absl::OkStatus();
-  }
-  evaluator_reported_ = true;
-  PendingEvaluation& pending = pending_[episode.actor_index()];
-  if (pending.version != episode.parameter_version()) {
-    if (!pending.evaluation.returns.empty()) {
-      POMPC_LOG(WARNING) << "evaluation left unfinished parameter_version=" << pending.version
-                         << " episodes=" << pending.evaluation.returns.size();
-    }
-    pending = {episode.parameter_version(), {episode.decisions_at(), {}}};
-  }
-  pending.evaluation.returns.push_back(episode.return_());
-  if (static_cast<int32_t>(pending.evaluation.returns.size()) < evaluation_episodes_) {
-    return absl::OkStatus();
-  }
-  const Evaluation evaluation = std::move(pending.evaluation);
-  pending = {};
-  evaluated_version_ = std::max(evaluated_version_, episode.parameter_version());
+void EpisodeLog::CountTraining(double value) {
+  ++training_episodes_;
+  training_returns_.push_back(value);
+  if (training_returns_.size() > kTrainingReturns) training_returns_.pop_front();
+  training_return_gauge_->Set(TrainingReturn());
+}
+
+void EpisodeLog::CountEvaluation(const Evaluation& evaluation) {
+  evaluated_version_ = std::max(evaluated_version_, evaluation.parameter_version);
   evaluation_return_ = Mean(evaluation.returns);
   evaluation_decisions_ = evaluation.decisions_at;
   best_evaluation_return_ =
@@ -122,7 +134,6 @@ absl::Status EpisodeLog::Count(const v1::Episode& episode, const RunMoment& now)
   evaluation_return_gauge_->Set(*evaluation_return_);
   POMPC_LOG(INFO) << "evaluated decisions=" << evaluation.decisions_at
                   << " return=" << *evaluation_return_ << " episodes=" << evaluation.returns.size();
-  return records_->AddEvaluation(evaluation, now);
 }
 
 bool EpisodeLog::AwaitEvaluation(int64_t version, absl::Time deadline) const {

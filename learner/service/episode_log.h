@@ -31,8 +31,9 @@ class EpisodeLog {
   EpisodeLog(const v1::RunConfig& config, const v1::RunBooks& books, RunRecords* records,
              Clock* clock, MetricsRegistry* metrics);
 
-  // INVALID_ARGUMENT, naming the field that is out of range; nothing of the report is then counted.
-  // Those of the file system. UNAVAILABLE: closed. A report seen before is OK and changes nothing.
+  // A report counts as a whole or, on an error, not at all. INVALID_ARGUMENT, naming the field that
+  // is out of range. UNAVAILABLE: closed, or it cannot be recorded (a full disk...); to be sent
+  // again. A report seen before is OK and changes nothing.
   absl::Status Report(const v1::ReportEpisodesRequest& request, const RunMoment& now);
 
   // Blocks until an evaluation of parameter version `version` is complete, or `deadline`; returns
@@ -51,13 +52,8 @@ class EpisodeLog {
   void FillBooks(v1::RunBooks* books) const;
 
  private:
-  struct PendingEvaluation {
-    int64_t version = -1;
-    Evaluation evaluation;
-  };
-
-  absl::Status Count(const v1::Episode& episode, const RunMoment& now)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void CountTraining(double value) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void CountEvaluation(const Evaluation& evaluation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   double TrainingReturn() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int32_t evaluation_episodes_;
@@ -70,8 +66,8 @@ class EpisodeLog {
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
   std::map<uint64_t, uint64_t> last_sequences_ ABSL_GUARDED_BY(mu_);  // By reporter.
   int64_t training_episodes_ ABSL_GUARDED_BY(mu_);
-  std::deque<double> training_returns_ ABSL_GUARDED_BY(mu_);  // The last ones, oldest first.
-  std::map<int64_t, PendingEvaluation> pending_ ABSL_GUARDED_BY(mu_);  // By evaluator.
+  std::deque<double> training_returns_ ABSL_GUARDED_BY(mu_);    // The last ones, oldest first.
+  std::map<int64_t, Evaluation> pending_ ABSL_GUARDED_BY(mu_);  // By evaluator.
   bool evaluator_reported_ ABSL_GUARDED_BY(mu_) = false;
   int64_t evaluated_version_ ABSL_GUARDED_BY(mu_) = -1;  // Newest one complete.
   std::optional<double> evaluation_return_ ABSL_GUARDED_BY(mu_);

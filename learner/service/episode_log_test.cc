@@ -1,5 +1,8 @@
 #include "learner/service/episode_log.h"
 
+#include <signal.h>
+#include <sys/resource.h>
+
 #include <limits>
 #include <string>
 
@@ -55,6 +58,56 @@ TEST(EpisodeLogTest, AnEvaluationIsTheMeanOverItsEpisodesInHoweverManyReports) {
   const auto lines = Lines(front.folder() + "/evaluations.csv");
   ASSERT_EQ(lines.size(), 3u);
   EXPECT_EQ(lines[1], "100,200,2,20,10,30,12.500,900");
+}
+
+// While it lives, no file of this process grows beyond `bytes`, as on a disk that is full.
+class FullDisk {
+ public:
+  explicit FullDisk(rlim_t bytes) : handler_(signal(SIGXFSZ, SIG_IGN)) {
+    POMPC_CHECK(getrlimit(RLIMIT_FSIZE, &before_) == 0);
+    const rlimit limit = {bytes, before_.rlim_max};
+    POMPC_CHECK(setrlimit(RLIMIT_FSIZE, &limit) == 0);
+  }
+  ~FullDisk() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    signal(SIGXFSZ, handler_);
+  }
+
+ private:
+  const sighandler_t handler_;
+  rlimit before_;
+};
+
+TEST(EpisodeLogTest, AReportThatCannotBeRecordedIsToBeSentAgainAndThenCountsOnce) {
+  testing::TestFront front;
+  const std::string path = front.folder() + "/returns.csv";
+  // The rows of the first two episodes and half the third's fit.
+  const auto report = Report(
+      8, 1,
+      {TestEpisode(v1::EVALUATOR, 10), TestEpisode(v1::EVALUATOR, 20), TestEpisode(v1::ACTOR, 30)});
+  v1::RunBooks before, after;
+  front->episodes.FillBooks(&before);
+  const auto header = Lines(path);
+  ASSERT_EQ(header.size(), 1u);
+  {
+    FullDisk full(before.record_bytes().at("returns.csv") + 85);
+    for (int attempt = 0; attempt < 2; ++attempt) {
+      EXPECT_TRUE(absl::IsUnavailable(front->episodes.Report(report, kNow)));
+    }
+  }
+  front->episodes.FillBooks(&after);
+  EXPECT_EQ(after.training_episodes(), 0);
+  EXPECT_FALSE(after.has_evaluation_return());
+  EXPECT_EQ(Lines(path), header);
+  EXPECT_EQ(Lines(front.folder() + "/evaluations.csv").size(), 1u);
+
+  EXPECT_TRUE(front->episodes.Report(report, kNow).ok());
+  v1::RunStatus status;
+  front->episodes.FillStatus(&status);
+  EXPECT_EQ(status.episodes(), 1);
+  EXPECT_EQ(status.evaluation_return(), 15);
+  EXPECT_EQ(Lines(path).size(), 4u);
+  EXPECT_EQ(Lines(front.folder() + "/evaluations.csv").size(), 2u);
 }
 
 TEST(EpisodeLogTest, NamesTheFieldThatIsWrongAndCountsNothing) {

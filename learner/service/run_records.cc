@@ -41,26 +41,35 @@ absl::StatusOr<std::unique_ptr<CsvFile>> CsvFile::Open(const std::string& path,
     return absl::DataLossError(absl::StrCat(path, " has ", info.st_size, " bytes, but had ",
                                             keep_bytes, " at the checkpoint"));
   }
-  if (ftruncate(descriptor, keep_bytes) != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot cut ", path));
-  }
-  file->bytes_ = keep_bytes;
+  POMPC_RETURN_IF_ERROR(file->CutTo(keep_bytes));
   if (keep_bytes == 0) POMPC_RETURN_IF_ERROR(file->Append(header));
   return file;
 }
 
 CsvFile::~CsvFile() { close(descriptor_); }
 
-absl::Status CsvFile::Append(const std::string& row) {
-  const std::string line = row + "\n";
+absl::Status CsvFile::Append(const std::string& lines) {
+  const std::string text = lines + "\n";
   size_t written = 0;
-  while (written < line.size()) {
-    const ssize_t count = write(descriptor_, line.data() + written, line.size() - written);
+  while (written < text.size()) {
+    const ssize_t count = write(descriptor_, text.data() + written, text.size() - written);
     if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path_));
+    if (count < 0) {
+      absl::Status failed = absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path_));
+      failed.Update(CutTo(bytes_));  // A disk that is full has taken part of it.
+      return failed;
+    }
     written += count;
-    bytes_ += count;
   }
+  bytes_ += static_cast<int64_t>(text.size());
+  return absl::OkStatus();
+}
+
+absl::Status CsvFile::CutTo(int64_t bytes) {
+  if (ftruncate(descriptor_, bytes) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot cut ", path_));
+  }
+  bytes_ = bytes;
   return absl::OkStatus();
 }
 
@@ -88,28 +97,53 @@ absl::StatusOr<std::unique_ptr<RunRecords>> RunRecords::Open(
   return records;
 }
 
-absl::Status RunRecords::AddEpisode(const v1::Episode& episode, const RunMoment& now) {
-  absl::MutexLock lock(&mu_);
-  return returns_->Append(absl::StrJoin(
+std::string RunRecords::EpisodeRow(const v1::Episode& episode, const RunMoment& now) const {
+  return absl::StrJoin(
       {std::string(episode.role() == v1::EVALUATOR ? "evaluator" : "actor"),
        absl::StrCat(episode.actor_index()), absl::StrCat(episode.decisions_at()),
        absl::StrCat(episode.decisions_at() * action_repeat_), Number(episode.return_()),
        absl::StrCat(episode.decisions()), absl::StrCat(episode.parameter_version()),
        absl::StrCat(now.updates), absl::StrFormat("%.3f", now.seconds)},
-      ","));
+      ",");
 }
 
-absl::Status RunRecords::AddEvaluation(const Evaluation& evaluation, const RunMoment& now) {
+std::string RunRecords::EvaluationRow(const Evaluation& evaluation, const RunMoment& now) const {
   const std::vector<double>& returns = evaluation.returns;
   const auto [min, max] = std::minmax_element(returns.begin(), returns.end());
   const double mean = std::accumulate(returns.begin(), returns.end(), 0.0) / returns.size();
+  return absl::StrJoin({absl::StrCat(evaluation.decisions_at),
+                        absl::StrCat(evaluation.decisions_at * action_repeat_),
+                        absl::StrCat(returns.size()), Number(mean), Number(*min), Number(*max),
+                        absl::StrFormat("%.3f", now.seconds), absl::StrCat(now.updates)},
+                       ",");
+}
+
+absl::Status RunRecords::AddEpisode(const v1::Episode& episode, const RunMoment& now) {
   absl::MutexLock lock(&mu_);
-  return evaluations_->Append(
-      absl::StrJoin({absl::StrCat(evaluation.decisions_at),
-                     absl::StrCat(evaluation.decisions_at * action_repeat_),
-                     absl::StrCat(returns.size()), Number(mean), Number(*min), Number(*max),
-                     absl::StrFormat("%.3f", now.seconds), absl::StrCat(now.updates)},
-                    ","));
+  return returns_->Append(EpisodeRow(episode, now));
+}
+
+absl::Status RunRecords::AddEvaluation(const Evaluation& evaluation, const RunMoment& now) {
+  absl::MutexLock lock(&mu_);
+  return evaluations_->Append(EvaluationRow(evaluation, now));
+}
+
+absl::Status RunRecords::AddReport(const google::protobuf::RepeatedPtrField<v1::Episode>& episodes,
+                                   absl::Span<const Evaluation> evaluations, const RunMoment& now) {
+  std::vector<std::string> rows, evaluation_rows;
+  for (const v1::Episode& episode : episodes) rows.push_back(EpisodeRow(episode, now));
+  for (const Evaluation& evaluation : evaluations) {
+    evaluation_rows.push_back(EvaluationRow(evaluation, now));
+  }
+  absl::MutexLock lock(&mu_);
+  const int64_t evaluation_bytes = evaluations_->bytes();
+  if (!evaluation_rows.empty()) {
+    POMPC_RETURN_IF_ERROR(evaluations_->Append(absl::StrJoin(evaluation_rows, "\n")));
+  }
+  if (rows.empty()) return absl::OkStatus();
+  absl::Status added = returns_->Append(absl::StrJoin(rows, "\n"));
+  if (!added.ok()) added.Update(evaluations_->CutTo(evaluation_bytes));
+  return added;
 }
 
 absl::Status RunRecords::AddLosses(absl::Span<const double> stats, const RunMoment& now) {

@@ -38,7 +38,10 @@ class CsvFile {
                                                        int64_t keep_bytes);
   ~CsvFile();
 
-  absl::Status Append(const std::string& row);  // Without the newline.
+  // Lines without the last one's newline. On an error nothing is appended.
+  absl::Status Append(const std::string& lines);
+  // Drops what was appended after the file had `bytes`.
+  absl::Status CutTo(int64_t bytes);
   int64_t bytes() const { return bytes_; }
 
  private:
@@ -59,6 +62,7 @@ struct RunMoment {
 struct Evaluation {
   int64_t decisions_at = 0;  // Of the parameters that were evaluated.
   std::vector<double> returns;
+  int64_t parameter_version = -1;  // Not recorded.
 };
 
 class RunRecords {
@@ -70,6 +74,9 @@ class RunRecords {
 
   absl::Status AddEpisode(const v1::Episode& episode, const RunMoment& now);
   absl::Status AddEvaluation(const Evaluation& evaluation, const RunMoment& now);
+  // All episodes of a report and the evaluations that they complete; on an error none of them.
+  absl::Status AddReport(const google::protobuf::RepeatedPtrField<v1::Episode>& episodes,
+                         absl::Span<const Evaluation> evaluations, const RunMoment& now);
   // stats: in the order of stat_names.
   absl::Status AddLosses(absl::Span<const double> stats, const RunMoment& now);
 
@@ -78,6 +85,9 @@ class RunRecords {
 
  private:
   explicit RunRecords(int32_t action_repeat) : action_repeat_(action_repeat) {}
+
+  std::string EpisodeRow(const v1::Episode& episode, const RunMoment& now) const;
+  std::string EvaluationRow(const Evaluation& evaluation, const RunMoment& now) const;
 
   const int32_t action_repeat_;
   mutable absl::Mutex mu_;
