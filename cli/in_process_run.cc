@@ -1,5 +1,6 @@
 #include "cli/in_process_run.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -126,11 +127,14 @@ v1::ParameterSnapshot InProcessRun::Snapshot() const {
 absl::StatusOr<InProcessRun::Progress> InProcessRun::Step() {
   Progress progress;
   POMPC_ASSIGN_OR_RETURN(progress.episodes, Decide());
-  if (!Seeded()) return progress;
+  // Many environments may end the seed phase before any of them has filled a window.
+  if (!Seeded() || replay_.Info().windows() == 0) return progress;
   const int64_t due =
-      schedule_.limits().pretrain_updates() +
-      static_cast<int64_t>(schedule_.limits().updates_per_decision() *
-                           static_cast<double>(decisions_ - schedule_.limits().seed_decisions()));
+      std::min(schedule_.final_updates(),
+               schedule_.limits().pretrain_updates() +
+                   static_cast<int64_t>(
+                       schedule_.limits().updates_per_decision() *
+                       static_cast<double>(decisions_ - schedule_.limits().seed_decisions())));
   while (updates() < due) {
     POMPC_ASSIGN_OR_RETURN(std::optional<UpdateStats> stats, MakeUpdate());
     if (stats.has_value()) progress.stats = std::move(stats);

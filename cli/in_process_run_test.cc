@@ -90,10 +90,17 @@ TEST(InProcessRunTest, EqualConfigsGiveEqualBitsAndOtherSeedsDoNot) {
 }
 
 TEST(InProcessRunTest, SeveralEnvironmentsShareTheUpdates) {
-  const auto run = Create(TinyConfig({"actor.environments_per_actor=4", "total_decisions=160"}));
+  const auto run = Create(TinyConfig({"actor.environments_per_actor=4"}));
   ASSERT_FALSE(Finish(*run).empty());
-  EXPECT_EQ(run->decisions(), 160);
-  EXPECT_EQ(run->updates(), kPretrainUpdates + 160 - kSeedDecisions);
+  EXPECT_EQ(run->decisions(), 152);  // The first multiple of 4 that is enough.
+  EXPECT_EQ(run->updates(), kPretrainUpdates + kTotalDecisions - kSeedDecisions);
+}
+
+TEST(InProcessRunTest, WaitsForAFirstWindow) {
+  const auto run = Create(TinyConfig(
+      {"actor.environments_per_actor=40", "total_decisions=400", "learning.seed_episodes=0"}));
+  ASSERT_FALSE(Finish(*run).empty());
+  EXPECT_EQ(run->updates(), kPretrainUpdates + 400 - kSeedDecisions);
 }
 
 TEST(InProcessRunTest, ParametersTravelAsTheConfigSays) {

@@ -20,7 +20,9 @@
 #include "common/base/clock.h"
 #include "common/base/signal.h"
 #include "common/base/status_macros.h"
+#include "common/config/config.h"
 #include "learner/service/run_checkpoint.h"
+#include "learner/service/run_lock.h"
 #include "learner/service/run_records.h"
 
 namespace pompc {
@@ -33,7 +35,10 @@ constexpr size_t kMeanOf = 10;  // Training episodes in the return that is shown
 class Journal {
  public:
   Journal(const v1::RunConfig& config, std::unique_ptr<RunRecords> records)
-      : records_(std::move(records)), clock_(RealClock()), start_(clock_->Now()) {
+      : records_(std::move(records)),
+        clock_(RealClock()),
+        start_(clock_->Now()),
+        run_id_(absl::StrCat(ConfigHash(config), "-", absl::Hex(absl::ToUnixMicros(start_)))) {
     status_.set_total_decisions(config.total_decisions());
     status_.set_evaluation_decisions(-1);
     action_repeat_ = config.environment().action_repeat();
@@ -107,13 +112,26 @@ class Journal {
     std::fflush(stdout);
   }
 
-  void FillBooks(const InProcessRun& run, v1::RunBooks* books) const {
-    books->set_run_id("in-process");
-    *books->mutable_sizes() = run.sizes();
-    books->set_decisions(run.decisions());
-    books->set_parameter_version(run.updates());
-    books->set_seconds(status_.seconds());
-    books->set_training_episodes(status_.episodes());
+  // So that `pompc train --resume` can go on from here.
+  absl::Status SaveCheckpoint(const InProcessRun& run, const TrainOptions& options) const {
+    RunCheckpoint checkpoint{.config = options.config, .state = run.Save()};
+    v1::RunBooks& books = checkpoint.books;
+    books.set_run_id(run_id_);
+    *books.mutable_sizes() = run.sizes();
+    books.set_decisions(run.decisions());
+    books.set_parameter_version(run.updates());
+    books.set_seconds(status_.seconds());
+    books.set_training_episodes(status_.episodes());
+    books.mutable_training_returns()->Add(returns_.begin(), returns_.end());
+    books.set_evaluation_decisions(status_.evaluation_decisions());
+    if (status_.evaluation_decisions() >= 0) {
+      books.set_evaluation_return(status_.evaluation_return());
+      books.set_best_evaluation_return(status_.best_evaluation_return());
+    }
+    for (const auto& [name, bytes] : records_->record_bytes()) {
+      (*books.mutable_record_bytes())[name] = bytes;
+    }
+    return SaveRunCheckpoint(checkpoint, RunCheckpointPath(options.run_dir));
   }
 
  private:
@@ -122,6 +140,7 @@ class Journal {
   const std::unique_ptr<RunRecords> records_;
   Clock* const clock_;
   const absl::Time start_;
+  const std::string run_id_;
   int64_t action_repeat_ = 1;
   absl::Duration evaluating_;
   std::deque<double> returns_;
@@ -141,9 +160,10 @@ absl::Status TrainInProcess(const TrainOptions& options) {
   const v1::RunConfig& config = options.config;
   const Event& stop = TerminationRequest();
   at::set_num_threads(config.learner().threads());
-  POMPC_RETURN_IF_ERROR(PrepareRunDir(options));
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<InProcessRun> run, InProcessRun::Create(config));
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Evaluator> evaluator, Evaluator::Create(config));
+  POMPC_RETURN_IF_ERROR(PrepareRunDir(options));
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RunLock> lock, RunLock::Acquire(options.run_dir));
   POMPC_ASSIGN_OR_RETURN(
       std::unique_ptr<RunRecords> records,
       RunRecords::Open(options.run_dir, config.environment().action_repeat(), StatNames(), {}));
@@ -152,7 +172,10 @@ absl::Status TrainInProcess(const TrainOptions& options) {
               config.environment().task().c_str(), config.preset().c_str(),
               absl::StrCat(config.seed()).c_str(), options.run_dir.c_str());
   const int64_t every = config.evaluation().every_decisions();
+  const absl::Duration checkpoint_every =
+      absl::Seconds(config.learner().checkpoint_every_seconds());
   int64_t next_evaluation = every;
+  absl::Time next_checkpoint = RealClock()->Now() + checkpoint_every;
   while (!run->Complete() && !stop.HasBeenNotified()) {
     POMPC_ASSIGN_OR_RETURN(const InProcessRun::Progress progress, run->Step());
     journal.See(*run);
@@ -165,11 +188,12 @@ absl::Status TrainInProcess(const TrainOptions& options) {
       if (!evaluated.ok() && !absl::IsCancelled(evaluated)) return evaluated;
     }
     journal.Show(evaluate || run->Complete());
+    if (RealClock()->Now() >= next_checkpoint) {
+      POMPC_RETURN_IF_ERROR(journal.SaveCheckpoint(*run, options));
+      next_checkpoint = RealClock()->Now() + checkpoint_every;
+    }
   }
-  RunCheckpoint checkpoint{.config = config, .state = run->Save()};
-  journal.FillBooks(*run, &checkpoint.books);
-  const std::string path = RunCheckpointPath(options.run_dir);
-  POMPC_RETURN_IF_ERROR(SaveRunCheckpoint(checkpoint, path));
+  POMPC_RETURN_IF_ERROR(journal.SaveCheckpoint(*run, options));
   PrintSummary(options, journal.status(), run->Complete(), /*restarts=*/0);
   return run->Complete() ? absl::OkStatus() : absl::CancelledError("stopped on request");
 }

@@ -9,9 +9,10 @@ namespace pompc {
 
 // Trains, shows a line of progress now and then, and leaves a folder like that of Train(): config,
 // records and a checkpoint that `pompc eval` reads. Evaluates every evaluation.every_decisions and
-// at the end; seconds in the records leave evaluations out. Blocks until the run is complete (OK)
-// or it is told to stop (CANCELLED, after a checkpoint). INVALID_ARGUMENT: options.resume, which
-// needs a replay that outlives the process. Others: as Train(); INTERNAL: a loss is not finite.
+// at the end, writes a checkpoint every learner.checkpoint_every_seconds; seconds in the records
+// leave evaluations out. Blocks until the run is complete (OK) or it is told to stop (CANCELLED,
+// after a checkpoint). INVALID_ARGUMENT: options.resume; Train() can go on from the folder, with a
+// new replay table. Others: as Train(); INTERNAL: a loss is not finite.
 absl::Status TrainInProcess(const TrainOptions& options);
 
 }  // namespace pompc

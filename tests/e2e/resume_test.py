@@ -106,8 +106,27 @@ def summary_decisions(text):
     return int(re.search(r"after [\d:]+: ([\d,]+) decisions", text)[1].replace(",", ""))
 
 
-def rows(name):
-    return list(csv.DictReader((run / name).open()))
+def rows(name, of=None):
+    return list(csv.DictReader(((of or run) / name).open()))
+
+
+def continue_a_run_of_one_process():
+    """What `pompc train --in-process` leaves, all the processes take up; no record is lost."""
+    alone = folder / "alone"
+    kept = {}
+    for total, flags in ((400, ["--in-process", "--config", folder / "run.textproto", "--run-dir", alone]),
+                         (700, ["--resume", alone])):
+        result = subprocess.run([BIN / "pompc", "train", *flags, "--set", f"total_decisions={total}"],
+                                capture_output=True, text=True, timeout=120)
+        expect(result.returncode == 0 and "Finished after" in result.stdout,
+               f"--in-process, then --resume: {result.returncode} {result.stdout}{result.stderr}")
+        for name in ("losses.csv", "returns.csv", "evaluations.csv"):
+            now = rows(name, of=alone)
+            before = kept.get(name, [])
+            expect(now[:len(before)] == before and len(now) > len(before), f"{name} was not continued")
+            kept[name] = now
+    last = kept["evaluations.csv"][-1]
+    expect(int(last["decisions"]) >= 700, f"the last evaluation: {last}")
 
 
 def main():
@@ -155,6 +174,7 @@ def main():
     due = {int(row["decisions"]) // 600 for row in evaluations}
     expect(int(evaluations[-1]["decisions"]) >= TOTAL and len(evaluations) <= len(due) + 1,
            f"evaluations at {[row['decisions'] for row in evaluations]}")
+    continue_a_run_of_one_process()
     print(json.dumps({"stopped_at": stopped_at, "resumed_at": first_count,
                       "finished_at": summary_decisions(text), "evaluations": len(evaluations)}))
 
