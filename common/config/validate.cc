@@ -147,9 +147,9 @@ void CheckLosses(const v1::RunConfig& config, Rules& rules) {
   const bool cross_entropy = l.divergence() == LearningConfig::CROSS_ENTROPY;
   const bool squashed = m.policy_form() == ModelConfig::SQUASHED;
   // A weight out of range was meant to be one.
+  const bool has_kl_weight = l.kl_weight() != 0 || l.kl_weight_final() != 0;
   const bool uses_divergence =
-      l.policy_objective() == LearningConfig::REGULARISED &&
-      (l.kl_weight() != 0 || l.kl_weight_final() != 0 || l.has_target_kl());
+      l.policy_objective() == LearningConfig::REGULARISED && (has_kl_weight || l.has_target_kl());
 
   rules.Require(
       (m.value_kind() == ModelConfig::Q) == (l.value_target() == LearningConfig::Q_MODEL_FREE),
@@ -162,9 +162,14 @@ void CheckLosses(const v1::RunConfig& config, Rules& rules) {
                 {"learning.discount_min", "learning.discount_max"},
                 "discount_min must be at most discount_max");
 
-  rules.Require(l.return_weight() > 0 || uses_divergence,
-                {"learning.return_weight", "learning.kl_weight"},
-                "one must be greater than 0, or the policy learns nothing");
+  if (l.policy_objective() == LearningConfig::BC) {
+    rules.Require(has_kl_weight, {"learning.policy_objective", "learning.kl_weight"},
+                  "BC needs a kl_weight, or the policy learns nothing");
+  } else if (l.policy_objective() != LearningConfig::AWAC) {
+    rules.Require(l.return_weight() > 0 || has_kl_weight || l.has_target_kl(),
+                  {"learning.return_weight", "learning.kl_weight"},
+                  "one must be greater than 0, or the policy learns nothing");
+  }
   rules.Require(l.has_kl_weight_final() == l.has_kl_weight_steps(),
                 {"learning.kl_weight_final", "learning.kl_weight_steps"},
                 "set both for a schedule, or neither");
@@ -190,6 +195,8 @@ void CheckLosses(const v1::RunConfig& config, Rules& rules) {
   }
 
   if (l.policy_objective() != LearningConfig::REGULARISED) {
+    rules.Require(!l.has_target_kl(), {"learning.policy_objective", "learning.target_kl"},
+                  "only a REGULARISED policy has a KL to tune");
     rules.Require(replayed, {"learning.policy_objective", "learning.prior_source"},
                   "an objective that is not REGULARISED needs prior_source REPLAY");
     rules.Require(squashed && m.value_kind() == ModelConfig::Q,

@@ -68,6 +68,7 @@ bool IsLastLayer(const ParameterLayout& layout, const NamedParameter& p) {
 }  // namespace
 
 bool IsRegularised(const v1::LearningConfig& config) {
+  if (config.policy_objective() != v1::LearningConfig::REGULARISED) return false;
   return config.kl_weight() > 0 || config.kl_weight_final() > 0 || config.has_target_kl();
 }
 

@@ -214,7 +214,7 @@ PolicyLoss ComputePolicyLoss(const WorldModel& tracked, const WorldModel& model,
     objective = objective - config.return_weight() * value / return_scale.value();
     loss.mean_return = value.detach().mean();
   }
-  if (IsRegularised(config) && config.policy_objective() == v1::LearningConfig::REGULARISED) {
+  if (IsRegularised(config)) {
     const Reference reference = PolicyReference(model, config, batch, z);
     at::Tensor divergence, factor;
     if (config.divergence() == v1::LearningConfig::CROSS_ENTROPY) {
