@@ -9,6 +9,7 @@
 
 #include <cerrno>
 #include <cstdint>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -66,17 +67,24 @@ absl::Status MetricsServer::Listen(const std::string& address) {
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, freeaddrinfo);
 
   stop_ = eventfd(0, EFD_CLOEXEC);
-  listener_ = socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  const int yes = 1;
+  if (stop_ < 0) return absl::ErrnoToStatus(errno, "eventfd");
   sockaddr_storage bound = {};
-  socklen_t size = sizeof(bound);
-  // A restarted process takes its port over from connections that still linger on it.
-  if (stop_ < 0 || listener_ < 0 ||
-      setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0 ||
-      bind(listener_, found->ai_addr, found->ai_addrlen) != 0 || listen(listener_, 16) != 0 ||
-      getsockname(listener_, reinterpret_cast<sockaddr*>(&bound), &size) != 0) {
-    return absl::ErrnoToStatus(errno, "listen");
+  int listen_error = 0;
+  // A name may have addresses that this machine cannot listen on, e.g. of IPv6.
+  for (const addrinfo* a = found; a != nullptr && listener_ < 0; a = a->ai_next) {
+    const int yes = 1;
+    socklen_t size = sizeof(bound);
+    listener_ = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    // A restarted process takes its port over from connections that still linger on it.
+    if (listener_ >= 0 && setsockopt(listener_, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) == 0 &&
+        bind(listener_, a->ai_addr, a->ai_addrlen) == 0 && listen(listener_, 16) == 0 &&
+        getsockname(listener_, reinterpret_cast<sockaddr*>(&bound), &size) == 0) {
+      break;
+    }
+    listen_error = errno;
+    if (listener_ >= 0) close(std::exchange(listener_, -1));
   }
+  if (listener_ < 0) return absl::ErrnoToStatus(listen_error, "listen");
   port_ = ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&bound)->sin6_port
                                             : reinterpret_cast<sockaddr_in*>(&bound)->sin_port);
   return absl::OkStatus();
@@ -96,8 +104,9 @@ void MetricsServer::Serve() {
     if (client >= 0) {
       AnswerClient(client);
       close(client);
-    } else if (errno == EMFILE || errno == ENFILE) {
-      // The client stays in the listener's queue: look again when descriptors may be free.
+    } else if (errno != EINTR && errno != ECONNABORTED && errno != EAGAIN) {
+      // Out of descriptors or memory, and the client stays in the listener's queue: look again when
+      // there may be some.
       AwaitReadable(stop_, kPatienceMs);
     }
   }
