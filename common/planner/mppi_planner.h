@@ -7,8 +7,7 @@
 // the iterations.
 //
 // Source: TD-MPC2 (arXiv:2310.16828), nicklashansen/tdmpc2@e9f5932 tdmpc2/tdmpc2.py:122-206;
-// batched
-//   form and re-planning: wertyuilife2/bmpc@d5dabc6 bmpc/bmpc.py.
+//   batched form and re-planning: wertyuilife2/bmpc@d5dabc6 bmpc/bmpc.py.
 // Deviations: (1) a non-finite value counts as -inf and is reported; the references map NaN to 0,
 //   which wins when values are negative. (2) The noise on the executed action is drawn for each
 //   environment. (3) Re-planning draws no noise for an action that nobody executes.

@@ -23,10 +23,10 @@ struct RunCheckpoint {
   Checkpoint state;  // Tensors alone.
 };
 
-// "<run_dir>/checkpoint.safetensors".
 // A RunStatus as textproto: where the run stood when its last learner left in order.
 std::string RunStatusPath(const std::string& run_dir);
 
+// "<run_dir>/checkpoint.safetensors".
 std::string RunCheckpointPath(const std::string& run_dir);
 
 // Replaces the file atomically. Errors: those of the file system.
