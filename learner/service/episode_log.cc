@@ -80,7 +80,7 @@ absl::Status EpisodeLog::Report(const v1::ReportEpisodesRequest& request, const 
     POMPC_RETURN_IF_ERROR(CheckEpisode(i, request.episodes(i)));
   }
   absl::MutexLock lock(&mu_);
-  if (closed_) return absl::UnavailableError("the learner is leaving");
+  if (!open_) return absl::UnavailableError("the learner has not started yet, or is leaving");
   uint64_t& last_sequence = last_sequences_[request.reporter_id()];
   if (request.sequence() <= last_sequence) return absl::OkStatus();
   // The records come first: until they are written nothing counts, so that the reporter may send
@@ -149,9 +149,14 @@ bool EpisodeLog::evaluator_reported() const {
   return evaluator_reported_;
 }
 
+void EpisodeLog::Open() {
+  absl::MutexLock lock(&mu_);
+  open_ = true;
+}
+
 void EpisodeLog::Close() {
   absl::MutexLock lock(&mu_);
-  closed_ = true;
+  open_ = false;
 }
 
 void EpisodeLog::FillStatus(v1::RunStatus* status) const {

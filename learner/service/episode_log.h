@@ -43,7 +43,9 @@ class EpisodeLog {
   // Whether an episode of evaluation was reported to this process.
   bool evaluator_reported() const;
 
-  // Refuses reports from now on, with UNAVAILABLE: they are for the run's next process.
+  // Before Open() and after Close() reports are refused, with UNAVAILABLE: what this process
+  // acknowledges must be in a checkpoint of it, else it is for the run's next process.
+  void Open();
   void Close();
 
   // Writes the fields that this class knows.
@@ -63,7 +65,7 @@ class EpisodeLog {
   Gauge* const evaluation_return_gauge_;
 
   mutable absl::Mutex mu_;  // Locked before the records' own.
-  bool closed_ ABSL_GUARDED_BY(mu_) = false;
+  bool open_ ABSL_GUARDED_BY(mu_) = false;
   std::map<uint64_t, uint64_t> last_sequences_ ABSL_GUARDED_BY(mu_);  // By reporter.
   int64_t training_episodes_ ABSL_GUARDED_BY(mu_);
   std::deque<double> training_returns_ ABSL_GUARDED_BY(mu_);    // The last ones, oldest first.

@@ -142,6 +142,7 @@ TEST(EpisodeLogTest, GoesOnFromTheBooksOfACheckpoint) {
   v1::RunConfig config;
   MetricsRegistry metrics;
   EpisodeLog after(config, books, before->records.get(), RealClock(), &metrics);
+  after.Open();
   EXPECT_TRUE(after.Report(Report(8, 5, {TestEpisode(v1::ACTOR, 99)}), kNow).ok());
   v1::RunStatus status;
   after.FillStatus(&status);

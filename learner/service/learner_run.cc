@@ -114,6 +114,7 @@ absl::Status LearnerRun::Run(const Event& stop) {
   absl::Status started = Start(*sizes, stop);
   if (absl::IsCancelled(started) && stop.HasBeenNotified()) return absl::OkStatus();
   POMPC_RETURN_IF_ERROR(started);
+  front_->episodes.Open();
   POMPC_RETURN_IF_ERROR(Loop(stop));
   if (schedule_->Complete(decisions_, updater_->updates())) {
     POMPC_RETURN_IF_ERROR(SaveCheckpoint());

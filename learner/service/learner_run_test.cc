@@ -331,6 +331,51 @@ TEST(LearnerRunTest, ALearnerThatDiedUsedVersionsThatItsSuccessorDoesNot) {
   }
 }
 
+// A replay that cannot be reached, until the learner is told to stop.
+class MissingReplayLink final : public ReplayLink {
+ public:
+  std::function<void()> on_info;
+
+  absl::StatusOr<v1::InfoResponse> Info(const Event&) override {
+    on_info();
+    return absl::CancelledError("told to stop");
+  }
+  absl::StatusOr<std::unique_ptr<ReplaySampler>> Open(const v1::RunConfig&, const v1::TableConfig&,
+                                                      int64_t) override {
+    return absl::UnavailableError("there is no replay");
+  }
+};
+
+TEST(LearnerRunTest, AcknowledgesNoReportThatItCouldStillLose) {
+  const std::string folder = NewFolder();
+  {
+    Process process(TinyConfig(), folder, /*resume=*/false);
+    ASSERT_TRUE(process.front().roster.Join(JoinAs(v1::ACTOR)).ok());
+    RemoteParameterSubscriber subscriber(process.channel(), 1, RealClock(), process.metrics());
+    ASSERT_TRUE(subscriber.WaitForNewer(-1, Soon()).ok());  // It has started.
+    process.Stop();
+    ASSERT_TRUE(process.End().ok());
+  }
+  MetricsRegistry metrics;
+  Event stop;
+  MissingReplayLink link;
+  LearnerRunOptions options;
+  options.config = TinyConfig();
+  options.run_dir = folder;
+  options.resume = true;
+  const auto run = LearnerRun::Create(options, &link, RealClock(), &metrics);
+  ASSERT_TRUE(run.ok()) << run.status();
+  absl::Status reported;
+  link.on_info = [&] {
+    RunFront& front = (*run)->front();
+    reported =
+        front.episodes.Report(Report(1, 1, {TestEpisode(v1::ACTOR, 7)}), front.progress.Now());
+    stop.Notify();
+  };
+  EXPECT_TRUE((*run)->Run(stop).ok());
+  EXPECT_TRUE(absl::IsUnavailable(reported)) << reported;
+}
+
 TEST(LearnerRunTest, ARunThatIsResumedAtItsEndWaitsForThoseWhoHaveToHearOfIt) {
   const std::string folder = NewFolder();
   {

@@ -84,6 +84,7 @@ class TestFront {
     auto front = RunFront::Create(options, RealClock(), &metrics_);
     POMPC_CHECK_OK(front.status());
     front_ = *std::move(front);
+    front_->episodes.Open();
     service_ = std::make_unique<LearnerService>(front_.get());
     server_ = grpc::ServerBuilder().RegisterService(service_.get()).BuildAndStart();
     channel_ = server_->InProcessChannel(grpc::ChannelArguments());
