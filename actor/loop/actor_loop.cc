@@ -104,10 +104,14 @@ bool ActorLoop::LagsTooFar() const {
 absl::Status ActorLoop::TakeParameters() {
   const absl::Time start = peers_.clock->Now();
   while (true) {
+    // A learner that started again from its checkpoint counts from there: waiting for what it had
+    // counted before could last for ever, since it may need this actor's rows to get there.
+    if (const int64_t streams = peers_.parameters->streams(); streams != streams_) {
+      streams_ = streams;
+      reporter_.ForgetLearnerUpdates();
+    }
     const SnapshotPtr newest = peers_.parameters->Newest();
     if (newest != nullptr && newest->version() != policy_->version()) {
-      // A learner that started again from its checkpoint counts from there.
-      if (newest->updates() < policy_->updates()) reporter_.ForgetLearnerUpdates();
       POMPC_RETURN_IF_ERROR(policy_->Load(*newest));
       snapshot_decisions_ = newest->decisions();
       metrics_.params_version->Set(static_cast<double>(newest->version()));

@@ -79,6 +79,7 @@ class ActorLoop {
   LearnerWatch watch_;
   uint64_t first_step_ = 0;  // Of the random streams.
   int64_t decisions_ = 0;
+  int64_t streams_ = 0;             // Of parameters, as far as the learner's updates are known.
   int64_t snapshot_decisions_ = 0;  // Decisions of the run when the parameters were published.
 };
 

@@ -230,22 +230,30 @@ TEST(ActorLoopTest, WaitsWhileItsParametersLagTooFarBehindTheLearner) {
 }
 
 TEST(ActorLoopTest, GoesOnWithALearnerThatStartedAgainFromAnOldCheckpoint) {
-  TestPeers t;
-  t.learner.SetUpdates(1000);
-  t.parameters.Publish(TrainedSnapshot(TestConfig(), 5, 10));
-  // While the actor waits for newer parameters the learner loses what it had. Waiting on, for 980
-  // updates that no longer exist, would end with UNAVAILABLE.
-  t.parameters.PublishAtNextWait(TrainedSnapshot(TestConfig(), 2, 10));
-  t.parameters.on_look = [&] {
-    if (!t.parameters.script_is_done()) return;
-    t.learner.SetUpdates(20);
-    t.parameters.SetStatus(absl::UnavailableError("away"));
-  };
-  StopAtUpdates(t, 20);
-  // One environment: no second report is under way while the actor waits.
-  const absl::Status status = MakeLoop(t, JoinAs(0, 1), /*environments=*/1)->Run();
-  EXPECT_TRUE(status.ok()) << status;
-  EXPECT_TRUE(t.parameters.script_is_done());
+  // Of 20 updates, fewer than the actor's parameters have, or of 60, more.
+  for (const int64_t version : {2, 6}) {
+    TestPeers t;
+    t.learner.SetUpdates(1000);
+    t.parameters.Publish(TrainedSnapshot(TestConfig(), 5, 10));
+    // While the actor waits for newer parameters the learner loses what it had. Waiting on would be
+    // for updates that no longer exist.
+    t.parameters.PublishAtNextWait(TrainedSnapshot(TestConfig(), version, 10));
+    int looks = 0;
+    t.parameters.on_look = [&] {
+      if (!t.parameters.script_is_done()) return;
+      if (looks == 0) {
+        t.learner.SetUpdates(10 * version);
+        t.parameters.RenewStream();
+      }
+      if (++looks == 100) t.stop.Notify();
+    };
+    StopAtUpdates(t, 10 * version);
+    // One environment: no second report is under way while the actor waits.
+    const absl::Status status = MakeLoop(t, JoinAs(0, 1), /*environments=*/1)->Run();
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_TRUE(t.parameters.script_is_done());
+    EXPECT_LT(looks, 100) << "it still waits";
+  }
 }
 
 TEST(ActorLoopTest, KeepsItsRowsWhileReplayIsBusy) {
@@ -278,6 +286,7 @@ TEST(ActorLoopTest, ActsWithoutLearnerForFiveMinutesAndThenGivesUp) {
   const absl::Time start = t.clock.Now();
   t.replay.on_append = [&] {
     t.parameters.SetStatus(absl::UnavailableError("connection refused"));
+    t.learner.SetError(absl::UnavailableError("connection refused"));
     t.clock.Advance(absl::Seconds(10));
   };
   const absl::Status status = MakeLoop(t)->Run();

@@ -90,15 +90,8 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
   if (peers.stop->HasBeenNotified()) return absl::OkStatus();
   if (!join.ok()) return join.status();
   EpisodeReporter reporter(peers.learner, join->writer_id(), peers.clock);
-  // Of a run that was resumed, or whose evaluator was restarted, some evaluations are there
-  // already.
-  const absl::StatusOr<v1::RunStatus> status =
-      AskLearner(*peers.stop, peers.clock, peers.clock->Now() + kLearnerPatience,
-                 [&](absl::Time deadline) { return peers.learner->GetStatus(deadline); });
-  if (peers.stop->HasBeenNotified()) return absl::OkStatus();
-  if (!status.ok()) return status.status();
   const auto next_after = [every](int64_t decisions) { return (decisions / every + 1) * every; };
-  int64_t held_version = -1, next_at = next_after(status->evaluation_decisions());
+  int64_t held_version = -1, streams = 0, next_at = 0;
   LearnerWatch watch(peers, MakeJoinRequest(v1::EVALUATOR, join->index(), evaluator->sizes()));
   bool finished = false;
   while (!finished && !peers.stop->HasBeenNotified()) {
@@ -108,10 +101,21 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
     if (absl::IsDeadlineExceeded(newer.status())) continue;
     if (!newer.ok()) return newer.status();
     const v1::ParameterSnapshot& snapshot = **newer;
+    // Which evaluations are there is for the learner to say, whenever it may be another process: of
+    // a run that was resumed some are, and some may be lost that it had acknowledged.
+    if (const int64_t stream = peers.parameters->streams(); stream != streams) {
+      streams = stream;
+      // What it is about to be told counts as there.
+      reporter.Flush(peers.clock->Now() + kFlushTime).IgnoreError();
+      const absl::StatusOr<v1::RunStatus> status =
+          AskLearner(*peers.stop, peers.clock, peers.clock->Now() + kLearnerPatience,
+                     [&](absl::Time deadline) { return peers.learner->GetStatus(deadline); });
+      if (peers.stop->HasBeenNotified()) break;
+      if (!status.ok()) return status.status();
+      next_at = next_after(status->evaluation_decisions());
+    }
     held_version = snapshot.version();
     finished = snapshot.run_finished();
-    // The learner may have gone back to a checkpoint that knows fewer evaluations.
-    if (snapshot.decisions() < next_at) next_at = next_after(snapshot.decisions());
     if (!finished && (!snapshot.trained() || snapshot.decisions() < next_at)) continue;
     params_version->Set(static_cast<double>(snapshot.version()));
     params_received->Set(absl::ToDoubleSeconds(peers.clock->Now() - absl::UnixEpoch()));

@@ -102,10 +102,18 @@ TEST(RunEvaluatorTest, MakesNoEvaluationTwiceAndRepeatsThoseThatTheLearnerLost) 
   TestPeers t;
   t.learner.SetEvaluationDecisions(310);  // Of a run that goes on: the next is due at 400.
   int64_t version = 0;
-  // From 420 the learner goes back to a checkpoint at 180.
-  for (int64_t decisions : {350, 420, 180, 210}) {
+  // From 420 the learner goes back to a checkpoint at 425 without that evaluation, and from 430 to
+  // one at 180.
+  for (int64_t decisions : {350, 420, 425, 430, 180, 210}) {
     t.parameters.PublishAtNextWait(TrainedSnapshot(TestConfig(), ++version, decisions));
   }
+  int looks = 0;
+  t.parameters.on_look = [&] {
+    ++looks;
+    if (looks != 3 && looks != 5) return;
+    t.learner.SetEvaluationDecisions(looks == 3 ? 310 : 150);
+    t.parameters.RenewStream();
+  };
   v1::ParameterSnapshot last = TrainedSnapshot(TestConfig(), 7, 220);
   last.set_run_finished(true);
   t.parameters.PublishAtNextWait(last);
@@ -114,7 +122,7 @@ TEST(RunEvaluatorTest, MakesNoEvaluationTwiceAndRepeatsThoseThatTheLearnerLost) 
   for (const v1::Episode& episode : t.learner.episodes()) {
     decisions.push_back(episode.decisions_at());
   }
-  EXPECT_THAT(decisions, ElementsAre(420, 420, 210, 210, 220, 220));
+  EXPECT_THAT(decisions, ElementsAre(420, 420, 425, 425, 210, 210, 220, 220));
 }
 
 TEST(RunEvaluatorTest, LeavesWhenToldTo) {
@@ -127,6 +135,7 @@ TEST(RunEvaluatorTest, LeavesWhenToldTo) {
 TEST(RunEvaluatorTest, GivesUpWithoutLearner) {
   TestPeers t;
   t.parameters.SetStatus(absl::UnavailableError("connection refused"));
+  t.parameters.on_look = [&] { t.learner.SetError(absl::UnavailableError("connection refused")); };
   EXPECT_EQ(RunEvaluator(TestConfig(), std::nullopt, t.peers()).code(),
             absl::StatusCode::kUnavailable);
 }

@@ -43,7 +43,10 @@ absl::Status LearnerWatch::Check() {
   if (now < next_join_) return absl::OkStatus();
   const absl::Status joined = peers_.learner->Join(join_, now + absl::Seconds(1)).status();
   next_join_ = peers_.clock->Now() + kJoinEvery;
-  if (joined.ok()) POMPC_LOG(INFO) << "joined again index=" << join_.index();
+  if (joined.ok()) {
+    last_contact_ = peers_.clock->Now();  // It is there, if not ready to publish.
+    POMPC_LOG(INFO) << "joined again index=" << join_.index();
+  }
   return IsRefusal(joined) ? joined : absl::OkStatus();
 }
 

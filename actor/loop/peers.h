@@ -57,9 +57,10 @@ v1::JoinRequest MakeJoinRequest(v1::Role role, std::optional<int64_t> index,
 absl::StatusOr<v1::JoinResponse> JoinRun(const ActingPeers& peers, v1::Role role,
                                          std::optional<int64_t> index, const v1::TaskSizes& sizes);
 
-// Watches how long the learner has been away, as far as the parameter stream shows it. Joins again
-// every few seconds until there are parameters: a learner that died before its first checkpoint
-// comes back without knowing the sizes of the task, and publishes nothing until somebody joins.
+// Watches how long the learner has been away: without parameters and without an answer to a join.
+// Joins again every few seconds until there are parameters: a learner that died before its first
+// checkpoint comes back without knowing the sizes of the task, and publishes nothing until somebody
+// joins.
 // Thread-safety: none.
 class LearnerWatch {
  public:

@@ -82,5 +82,23 @@ TEST(LearnerWatchTest, JoinsAgainWhileTheLearnerIsAway) {
   EXPECT_TRUE(absl::IsFailedPrecondition(watch.Check()));
 }
 
+TEST(LearnerWatchTest, ALearnerThatAnswersIsNotAwayThoughItPublishesNothing) {
+  TestPeers t;
+  LearnerWatch watch(t.peers(), MakeJoinRequest(v1::ACTOR, 4, {}));
+  t.parameters.SetStatus(absl::UnavailableError("no parameters yet"));
+  const auto pass = [&](absl::Duration time) {
+    absl::Status status;
+    for (const absl::Time end = t.clock.Now() + time; status.ok() && t.clock.Now() < end;) {
+      t.clock.Advance(absl::Seconds(1));
+      status = watch.Check();
+    }
+    return status;
+  };
+  EXPECT_EQ(pass(2 * kLearnerPatience), absl::OkStatus());
+  t.learner.SetError(absl::UnavailableError("gone"));
+  EXPECT_EQ(pass(kLearnerPatience - absl::Seconds(10)), absl::OkStatus());
+  EXPECT_TRUE(absl::IsUnavailable(pass(absl::Seconds(11))));
+}
+
 }  // namespace
 }  // namespace pompc

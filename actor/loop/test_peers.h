@@ -34,6 +34,8 @@ class ScriptedSubscriber final : public ParameterSubscriber {
     script_.push_back(std::make_shared<const v1::ParameterSnapshot>(std::move(snapshot)));
   }
   void TimeOutNextWait() { script_.push_back(nullptr); }
+  // From here on snapshots come in another stream.
+  void RenewStream() { ++streams_; }
   void SetStatus(absl::Status status) { status_ = std::move(status); }
   bool script_is_done() const { return script_.empty(); }
 
@@ -42,6 +44,7 @@ class ScriptedSubscriber final : public ParameterSubscriber {
     return newest_;
   }
   absl::StatusOr<SnapshotPtr> WaitForNewer(int64_t version, absl::Time deadline) override {
+    on_look();
     SnapshotPtr next;
     if (!script_.empty()) {
       next = std::move(script_.front());
@@ -52,6 +55,7 @@ class ScriptedSubscriber final : public ParameterSubscriber {
     clock_->Advance(deadline - clock_->Now());
     return absl::DeadlineExceededError("no newer parameters");
   }
+  int64_t streams() const override { return streams_; }
   int64_t dropped_snapshots() const override { return 0; }
   absl::Status status() const override { return status_; }
   void Close() override {}
@@ -60,6 +64,7 @@ class ScriptedSubscriber final : public ParameterSubscriber {
   FakeClock* const clock_;
   SnapshotPtr newest_;
   std::deque<SnapshotPtr> script_;
+  int64_t streams_ = 1;
   absl::Status status_;
 };
 

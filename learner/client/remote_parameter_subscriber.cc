@@ -63,6 +63,11 @@ absl::StatusOr<SnapshotPtr> RemoteParameterSubscriber::WaitForNewer(int64_t vers
   return newest_;
 }
 
+int64_t RemoteParameterSubscriber::streams() const {
+  absl::MutexLock lock(&mu_);
+  return streams_;
+}
+
 int64_t RemoteParameterSubscriber::dropped_snapshots() const {
   absl::MutexLock lock(&mu_);
   return dropped_;
@@ -104,8 +109,9 @@ absl::Status RemoteParameterSubscriber::ReadStream(Received received) {
   while (stored.ok() && stream->Write(request)) {
     auto snapshot = std::make_shared<v1::ParameterSnapshot>();
     if (!stream->Read(snapshot.get())) break;
+    const bool first_of_stream = request.held_version() == -1;
     request.set_held_version(snapshot->version());
-    stored = Store(std::move(snapshot));
+    stored = Store(std::move(snapshot), first_of_stream);
     if (stored.ok()) received();
   }
   if (!stored.ok()) context.TryCancel();
@@ -118,11 +124,12 @@ absl::Status RemoteParameterSubscriber::ReadStream(Received received) {
   return finished.ok() ? absl::UnavailableError("the learner ended the stream") : finished;
 }
 
-absl::Status RemoteParameterSubscriber::Store(SnapshotPtr snapshot) {
+absl::Status RemoteParameterSubscriber::Store(SnapshotPtr snapshot, bool first_of_stream) {
   const absl::Status content = CheckContent(*snapshot);
   absl::MutexLock lock(&mu_);
   if (content.ok()) {
     newest_ = std::move(snapshot);
+    if (first_of_stream) ++streams_;
     status_ = absl::OkStatus();
   } else {
     ++dropped_;

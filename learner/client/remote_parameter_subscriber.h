@@ -31,6 +31,7 @@ class RemoteParameterSubscriber final : public ParameterSubscriber {
 
   SnapshotPtr Newest() const override;
   absl::StatusOr<SnapshotPtr> WaitForNewer(int64_t version, absl::Time deadline) override;
+  int64_t streams() const override;
   int64_t dropped_snapshots() const override;
   absl::Status status() const override;
   void Close() override;
@@ -41,7 +42,7 @@ class RemoteParameterSubscriber final : public ParameterSubscriber {
   // each good snapshot.
   template <typename Received>
   absl::Status ReadStream(Received received);
-  absl::Status Store(SnapshotPtr snapshot);
+  absl::Status Store(SnapshotPtr snapshot, bool first_of_stream);
 
   const std::unique_ptr<v1::Learner::Stub> stub_;
   Clock* const clock_;
@@ -51,6 +52,7 @@ class RemoteParameterSubscriber final : public ParameterSubscriber {
   mutable absl::Mutex mu_;
   SnapshotPtr newest_ ABSL_GUARDED_BY(mu_);
   grpc::ClientContext* context_ ABSL_GUARDED_BY(mu_) = nullptr;  // Of the open stream.
+  int64_t streams_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t dropped_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Status status_ ABSL_GUARDED_BY(mu_) = absl::UnavailableError("not connected yet");
 
