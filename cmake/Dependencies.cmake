@@ -47,11 +47,16 @@ target_link_options(pompc_torch INTERFACE "-Wl,--allow-shlib-undefined"
 if(POMPC_CUDA)
   pompc_imported_library(torch_c10_cuda "${torch_lib}/libc10_cuda.so")
   pompc_imported_library(torch_cuda "${torch_lib}/libtorch_cuda.so")
+  pompc_imported_library(cudart "${cuda_lib}/libcudart.so.13")
+  set(POMPC_NVCC "${wheels}/nvidia/cu13/bin/nvcc")
+  if(NOT EXISTS "${POMPC_NVCC}")
+    message(FATAL_ERROR "No CUDA compiler in ${wheels}. Run: deploy/setup/setup.sh --cuda-build")
+  endif()
   target_include_directories(pompc_torch SYSTEM INTERFACE "${wheels}/nvidia/cu13/include")
   target_compile_definitions(pompc_torch INTERFACE POMPC_CUDA=1)
   # Nothing refers to libtorch_cuda by symbol alone: loading it is what registers the CUDA kernels.
   target_link_libraries(pompc_torch INTERFACE
-    "-Wl,--no-as-needed" torch_cuda torch_c10_cuda "-Wl,--as-needed")
+    "-Wl,--no-as-needed" torch_cuda torch_c10_cuda "-Wl,--as-needed" cudart)
 endif()
 
 pompc_imported_library(mujoco_library "${wheels}/mujoco/libmujoco.so")

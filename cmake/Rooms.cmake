@@ -3,6 +3,7 @@
 #   pompc_library(model SOURCES a.cc DEPS base TORCH)   -> target pompc_model
 #   pompc_test(model_test SOURCES a_test.cc DEPS model)  -> ctest "model_test"
 #   pompc_binary(pompc-actor SOURCES main.cc DEPS actor_loop)
+#   pompc_cuda_sources(model kernels.cu)                 adds CUDA kernels to a library (cuda preset)
 #
 # DEPS without a target of that name but with pompc_<name> mean the latter. TORCH: compiles with the
 # precompiled LibTorch header (common/model/tensor.h).
@@ -41,6 +42,21 @@ function(pompc_library name)
   endif()
   add_library(pompc_${name} STATIC ${arg_SOURCES})
   pompc_setup_target(pompc_${name} DEPS ${arg_DEPS} ${torch})
+endfunction()
+
+# nvcc by a rule of our own: CMake's CUDA language would look for a whole toolkit. Machine code for
+# Hopper; PTX, compiled when first loaded, for other GPUs from Ampere on. No LibTorch headers in .cu.
+function(pompc_cuda_sources name)
+  foreach(source IN LISTS ARGN)
+    set(object "${CMAKE_CURRENT_BINARY_DIR}/${source}.o")
+    set(input "${CMAKE_CURRENT_SOURCE_DIR}/${source}")
+    add_custom_command(OUTPUT "${object}" DEPENDS "${input}" DEPFILE "${object}.d" VERBATIM
+      COMMAND "${POMPC_NVCC}" -c "${input}" -o "${object}" -MD -MF "${object}.d" -MT "${object}"
+        -std=c++20 -O3 -lineinfo -Xcompiler=-fPIC,-Wall "-I${CMAKE_SOURCE_DIR}"
+        -gencode=arch=compute_90a,code=sm_90a -gencode=arch=compute_80,code=compute_80
+      COMMENT "Building CUDA object ${source}.o")
+    target_sources(pompc_${name} PRIVATE "${object}")
+  endforeach()
 endfunction()
 
 function(pompc_binary name)

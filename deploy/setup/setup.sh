@@ -3,8 +3,9 @@
 # (requirements.txt) unpacked into $POMPC_DEPS (default .deps/ of this checkout).
 # Repeating it is safe; when nothing changed it takes well under a second.
 #
-#   deploy/setup/setup.sh           what every build needs
-#   deploy/setup/setup.sh --cuda    also what the CUDA build needs to run (requirements-cuda.txt)
+#   deploy/setup/setup.sh                what every build needs
+#   deploy/setup/setup.sh --cuda-build   also the compiler of the CUDA build (requirements-nvcc.txt)
+#   deploy/setup/setup.sh --cuda         also what the CUDA build needs to run (requirements-cuda.txt)
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -14,8 +15,8 @@ say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
 case ${1:-} in
-  "" | --cuda) ;;
-  *) die "unknown argument $1 (there is --cuda alone)" ;;
+  "" | --cuda | --cuda-build) ;;
+  *) die "unknown argument $1 (there are --cuda-build and --cuda)" ;;
 esac
 [ "$(uname -m)" = x86_64 ] || die "this machine is $(uname -m); the pinned wheels are for x86_64"
 
@@ -69,11 +70,17 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$want" ]; then
   ln -sf libmujoco.so.4.0.0 "$deps/wheels/mujoco/libmujoco.so"
   printf '%s\n' "$want" >"$stamp"
 fi
-cuda_stamp=$deps/wheels/.installed-cuda
-cuda_want=$(sha256sum <"$here/requirements-cuda.txt")
-if [ "${1:-}" = --cuda ] && [ "$(cat "$cuda_stamp" 2>/dev/null)" != "$cuda_want" ]; then
-  say "fetching pinned CUDA libraries (2 GB, once) into $deps"
-  fetch "$here/requirements-cuda.txt"
-  printf '%s\n' "$cuda_want" >"$cuda_stamp"
-fi
+# fetch_more NAME SIZE: the wheels of requirements-NAME.txt beside those.
+fetch_more() {
+  local file=$here/requirements-$1.txt stamp=$deps/wheels/.installed-$1 want
+  want=$(sha256sum <"$file")
+  [ "$(cat "$stamp" 2>/dev/null)" != "$want" ] || return 0
+  say "fetching the pinned wheels of $(basename "$file") ($2, once) into $deps"
+  fetch "$file"
+  printf '%s\n' "$want" >"$stamp"
+}
+case ${1:-} in
+  --cuda-build) fetch_more nvcc "100 MB" ;;
+  --cuda) fetch_more nvcc "100 MB" && fetch_more cuda "2 GB" ;;
+esac
 say "ready (dependencies in $deps)"
