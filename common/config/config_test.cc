@@ -70,9 +70,9 @@ TEST(PresetTest, MembersOfTheFamilyFollowTheTable) {
            Row{"tdmpc2", L::Q_MODEL_FREE, 5, 1, 0, L::FORWARD, L::REPLAY, M::SQUASHED},
            Row{"bmpc", L::V_MODEL_BASED, 2, 0, 1, L::REVERSE, L::REANALYZED, M::TANH_MEAN},
            Row{"tdmpc_square", L::Q_MODEL_FREE, 5, 1, 1, L::CROSS_ENTROPY, L::REPLAY, M::SQUASHED},
-           Row{"pompc", L::Q_MODEL_FREE, 5, 1, 1, L::FORWARD, L::LEARNED, M::TANH_MEAN},
+           Row{"pompc", L::Q_MODEL_FREE, 5, 1, 0.1, L::FORWARD, L::LEARNED, M::TANH_MEAN},
            Row{"pompc-direct", L::Q_MODEL_FREE, 5, 1, 1, L::REVERSE, L::REANALYZED, M::TANH_MEAN},
-           Row{"pompc-v", L::V_MODEL_BASED, 2, 1, 1, L::FORWARD, L::LEARNED, M::TANH_MEAN},
+           Row{"pompc-v", L::V_MODEL_BASED, 2, 1, 0.1, L::FORWARD, L::LEARNED, M::TANH_MEAN},
        }) {
     const RunConfig config = LoadRunConfig(row.name, "", {}).value();
     const LearningConfig& l = config.learning();
