@@ -126,7 +126,8 @@ struct Contestant {
 };
 
 // One warm-up call of each, then rounds in turn; `between` runs in the first rounds.
-void Compete(std::vector<Contestant*> contestants, const std::function<void()>& between = {}) {
+void Compete(const std::vector<Contestant*>& contestants,
+             const std::function<void()>& between = {}) {
   for (Contestant* c : contestants) c->call();
   for (int round = 0; round < kRounds; ++round) {
     for (Contestant* c : contestants) c->best = std::max(c->best, Rate(c->call));
@@ -321,7 +322,7 @@ std::string CpuModel() {
   return "unknown CPU";
 }
 
-void Run(const std::vector<std::string>& sizes, Peer peer) {
+void Run(const std::vector<std::string>& sizes, const Peer& peer) {
   at::set_num_threads(1);
   const auto [libtorch, ours] = GemmRates();
   const std::string commit =

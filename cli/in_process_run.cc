@@ -30,9 +30,10 @@ class DirectWriter final : public ReplayWriter {
     segment.set_writer_id(1);
     segment.set_sequence(++sequence_);
     absl::Status stored = absl::InternalError("replay does not take rows that are due");
-    replay_->Append(
-        replay_->NewTicket(), std::move(segment),
-        [&stored](absl::StatusOr<Replay::Appended> appended) { stored = appended.status(); });
+    replay_->Append(replay_->NewTicket(), std::move(segment),
+                    [&stored](const absl::StatusOr<Replay::Appended>& appended) {
+                      stored = appended.status();
+                    });
     return stored;
   }
   absl::Status Flush(absl::Time) override { return absl::OkStatus(); }

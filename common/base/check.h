@@ -34,7 +34,7 @@ struct Voidify {
 
 #define POMPC_CHECK_OK(expr)                                                 \
   do {                                                                       \
-    const absl::Status pompc_check_status_ = (expr);                         \
+    const absl::Status& pompc_check_status_ = (expr);                        \
     POMPC_CHECK(pompc_check_status_.ok()) << pompc_check_status_.ToString(); \
   } while (false)
 
