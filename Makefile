@@ -18,7 +18,8 @@ setup:
 	@mkdir -p build
 	@deploy/setup/setup.sh
 
-lint: setup
+lint:
+	@deploy/setup/setup.sh --lint
 	tests/lint.sh
 
 format:

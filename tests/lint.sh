@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # `make lint`: what a compiler with warnings does not say. Each step runs, even after one has failed;
-# the exit status says whether all passed. Needs a configured build (deploy/setup/setup.sh).
+# the exit status says whether all passed. Needs deploy/setup/setup.sh --lint.
 #
 #   tests/lint.sh            everything
 #   tests/lint.sh common     only files below these folders (clang's build covers all targets anyway)
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-build=build/clang
+clang_tidy=${POMPC_DEPS:-$PWD/.deps}/wheels/clang_tidy/data/bin/clang-tidy
 jobs=${JOBS:-$(nproc)}
 failed=()
 # Tracked files and new ones that are not ignored, below the folders asked for.
@@ -62,15 +62,16 @@ clang_build() {
   cmake --preset clang && cmake --build --preset clang -j "$jobs"
 }
 
-# Over the units of clang's build. The precompiled LibTorch header is clang's own, so both agree.
+# Over the units of the build. It reads another clang's precompiled headers no better than none, but
+# needs the generated ones.
 tidy() {
-  [ -e "$build/compile_commands.json" ] || { echo "clang's build is not configured"; return 1; }
+  cmake --preset tidy && cmake --build --preset tidy -j "$jobs" || return 1
   local listed=() u
   for u in "${units[@]}"; do
-    grep -q "\"file\": \"$PWD/$u\"" "$build/compile_commands.json" && listed+=("$u")
+    grep -q "\"file\": \"$PWD/$u\"" build/tidy/compile_commands.json && listed+=("$u")
   done
   [ ${#listed[@]} -eq 0 ] ||
-    printf '%s\0' "${listed[@]}" | xargs -0 -P "$jobs" -n 4 clang-tidy-15 --quiet -p "$build"
+    printf '%s\0' "${listed[@]}" | xargs -0 -P "$jobs" -n 4 "$clang_tidy" --quiet -p build/tidy
 }
 
 step "format (clang-format-15, see make format)" format

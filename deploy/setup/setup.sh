@@ -4,6 +4,7 @@
 # Repeating it is safe; when nothing changed it takes well under a second.
 #
 #   deploy/setup/setup.sh                what every build needs
+#   deploy/setup/setup.sh --lint         also what `make lint` checks with (requirements-lint.txt)
 #   deploy/setup/setup.sh --cuda-build   also the compiler of the CUDA build (requirements-nvcc.txt)
 #   deploy/setup/setup.sh --cuda         also what the CUDA build needs to run (requirements-cuda.txt)
 set -euo pipefail
@@ -15,8 +16,8 @@ say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: error: %s\n' "$*" >&2; exit 1; }
 
 case ${1:-} in
-  "" | --cuda | --cuda-build) ;;
-  *) die "unknown argument $1 (there are --cuda-build and --cuda)" ;;
+  "" | --lint | --cuda | --cuda-build) ;;
+  *) die "unknown argument $1 (there are --lint, --cuda-build and --cuda)" ;;
 esac
 [ "$(uname -m)" = x86_64 ] || die "this machine is $(uname -m); the pinned wheels are for x86_64"
 
@@ -80,6 +81,7 @@ fetch_more() {
   printf '%s\n' "$want" >"$stamp"
 }
 case ${1:-} in
+  --lint) fetch_more lint "50 MB" ;;
   --cuda-build) fetch_more nvcc "100 MB" ;;
   --cuda) fetch_more nvcc "100 MB" && fetch_more cuda "2 GB" ;;
 esac
