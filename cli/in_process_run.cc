@@ -117,10 +117,11 @@ const char* InProcessRun::phase() const {
 
 v1::ParameterSnapshot InProcessRun::Snapshot() const {
   v1::ParameterSnapshot snapshot;
-  snapshot.set_version(updates());
   snapshot.set_updates(updates());
   snapshot.set_decisions(decisions_);
   snapshot.set_trained(Seeded() && !schedule_.Pretraining(updates()));
+  // 0: untrained, which without pretraining the trained ones of 0 updates are not.
+  snapshot.set_version(snapshot.trained() ? updates() + 1 : 0);
   snapshot.set_data(updater_->parameters()->Snapshot(config_.learner().publish_dtype()));
   return snapshot;
 }
@@ -128,8 +129,10 @@ v1::ParameterSnapshot InProcessRun::Snapshot() const {
 absl::StatusOr<InProcessRun::Progress> InProcessRun::Step() {
   Progress progress;
   POMPC_ASSIGN_OR_RETURN(progress.episodes, Decide());
+  if (!Seeded()) return progress;
+  POMPC_RETURN_IF_ERROR(PublishIfDue());  // Without pretraining, what is there at its end.
   // Many environments may end the seed phase before any of them has filled a window.
-  if (!Seeded() || replay_.Info().windows() == 0) return progress;
+  if (replay_.Info().windows() == 0) return progress;
   const int64_t due =
       std::min(schedule_.final_updates(),
                schedule_.limits().pretrain_updates() +
@@ -166,10 +169,12 @@ absl::StatusOr<std::vector<v1::Episode>> InProcessRun::Decide() {
                      .prior_mean = RowOf(decision.prior_mean, e),
                      .prior_std = RowOf(decision.prior_std, e),
                      .updates = policy_->updates()};
-    POMPC_RETURN_IF_ERROR(episode_writers_[e].AddRow(RowBytes(row), deadline));
-    if (!results[e].terminated && !results[e].truncated) continue;
+    if (!results[e].terminated && !results[e].truncated) {
+      POMPC_RETURN_IF_ERROR(episode_writers_[e].AddRow(RowBytes(row), deadline));
+      continue;
+    }
     const Row last = LastRow(episodes_->observation(e), zeros_);
-    POMPC_RETURN_IF_ERROR(episode_writers_[e].EndEpisode(RowBytes(last), deadline));
+    POMPC_RETURN_IF_ERROR(episode_writers_[e].EndEpisode(RowBytes(row), RowBytes(last), deadline));
     v1::Episode episode = episodes_->tally(e);
     episode.set_role(v1::ACTOR);
     episode.set_parameter_version(policy_->version());

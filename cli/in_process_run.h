@@ -61,6 +61,7 @@ class InProcessRun {
   // The present parameters, whenever they were published.
   v1::ParameterSnapshot Snapshot() const;
   Checkpoint Save() const { return updater_->Save(); }
+  Replay& replay() { return replay_; }  // To look at what is stored.
 
  private:
   InProcessRun(const v1::RunConfig& config, std::unique_ptr<Episodes> episodes,

@@ -119,7 +119,7 @@ class Journal {
     books.set_run_id(run_id_);
     *books.mutable_sizes() = run.sizes();
     books.set_decisions(run.decisions());
-    books.set_parameter_version(run.updates());
+    books.set_parameter_version(run.Snapshot().version());
     books.set_seconds(status_.seconds());
     books.set_training_episodes(status_.episodes());
     books.mutable_training_returns()->Add(returns_.begin(), returns_.end());

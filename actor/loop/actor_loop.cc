@@ -6,7 +6,6 @@
 #include "common/base/log.h"
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
-#include "learner/client/row.h"
 
 namespace pompc {
 namespace {
@@ -97,6 +96,7 @@ absl::Status ActorLoop::StartEpisodes() {
 }
 
 bool ActorLoop::LagsTooFar() const {
+  if (config_.actor().max_parameter_lag_updates() == 0) return decisions_ >= due_decisions_;
   return reporter_.learner_updates() - policy_->updates() >
          config_.actor().max_parameter_lag_updates();
 }
@@ -114,6 +114,7 @@ absl::Status ActorLoop::TakeParameters() {
     if (newest != nullptr && newest->version() != policy_->version()) {
       POMPC_RETURN_IF_ERROR(policy_->Load(*newest));
       snapshot_decisions_ = newest->decisions();
+      due_decisions_ = decisions_ + newest->next_decisions() - newest->decisions();
       metrics_.params_version->Set(static_cast<double>(newest->version()));
       metrics_.params_received->Set(absl::ToDoubleSeconds(peers_.clock->Now() - absl::UnixEpoch()));
     }
@@ -165,17 +166,21 @@ absl::Status ActorLoop::Decide() {
                      .prior_mean = RowOf(decision.prior_mean, e),
                      .prior_std = RowOf(decision.prior_std, e),
                      .updates = policy_->updates()};
-    POMPC_RETURN_IF_ERROR(
-        AwaitTaken(e, writers_[e].AddRow(RowBytes(row), peers_.clock->Now() + kPoll)));
-    if (results[e].terminated || results[e].truncated) POMPC_RETURN_IF_ERROR(EndEpisode(e));
+    if (results[e].terminated || results[e].truncated) {
+      POMPC_RETURN_IF_ERROR(EndEpisode(e, row));
+    } else {
+      POMPC_RETURN_IF_ERROR(
+          AwaitTaken(e, writers_[e].AddRow(RowBytes(row), peers_.clock->Now() + kPoll)));
+    }
   }
   return absl::OkStatus();
 }
 
-absl::Status ActorLoop::EndEpisode(int e) {
+absl::Status ActorLoop::EndEpisode(int e, const Row& last_decision) {
   const Row last = LastRow(episodes_->observation(e), zeros_);
   POMPC_RETURN_IF_ERROR(
-      AwaitTaken(e, writers_[e].EndEpisode(RowBytes(last), peers_.clock->Now() + kPoll)));
+      AwaitTaken(e, writers_[e].EndEpisode(RowBytes(last_decision), RowBytes(last),
+                                           peers_.clock->Now() + kPoll)));
   v1::Episode episode = episodes_->tally(e);
   metrics_.episodes->Increment();
   metrics_.episode_return->Observe(episode.return_());

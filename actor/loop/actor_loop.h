@@ -1,9 +1,10 @@
 // ActorLoop: the life of an actor. It plans, steps its environments, writes rows to replay, reports
 // episodes and takes new parameters, until the run is finished or it is told to stop.
 //
-// One decision: (1) take the newest parameters; (2) while they lag too far behind the learner, wait
-// for newer ones; (3) decide for all E environments in one batch; (4) step each; (5) write its row,
-// and at its episode's end the last observation; report the episode and start the next.
+// One decision: (1) take the newest parameters; (2) while they lag too far behind the learner, or
+// in lock-step behind the decisions made, wait for newer ones; (3) decide for all E environments in
+// one batch; (4) step each; (5) write its row, and at its episode's end the last observation;
+// report the episode and start the next.
 //
 // When the learner is away the actor goes on with the parameters it has, for as long as replay
 // takes its rows; an episode report is kept until it is acknowledged. When replay holds rows back
@@ -27,6 +28,7 @@
 #include "actor/loop/episodes.h"
 #include "actor/loop/metrics.h"
 #include "actor/loop/peers.h"
+#include "learner/client/row.h"
 #include "proto/pompc/v1/config.pb.h"
 #include "proto/pompc/v1/learner.pb.h"
 #include "replay/client/episode_writer.h"
@@ -62,7 +64,7 @@ class ActorLoop {
   absl::Status TakeParameters();
   bool LagsTooFar() const;
   absl::Status Decide();
-  absl::Status EndEpisode(int e);
+  absl::Status EndEpisode(int e, const Row& last_decision);
   // Follows a write to e's writer until the row is taken, or Leaving().
   absl::Status AwaitTaken(int e, absl::Status write);
   void Flush();
@@ -81,6 +83,7 @@ class ActorLoop {
   int64_t decisions_ = 0;
   int64_t streams_ = 0;             // Of parameters, as far as the learner's updates are known.
   int64_t snapshot_decisions_ = 0;  // Decisions of the run when the parameters were published.
+  int64_t due_decisions_ = 0;       // Value of decisions_ at which newer parameters are due.
 };
 
 }  // namespace pompc

@@ -28,8 +28,8 @@ v1::JoinResponse JoinAs(int64_t index, uint64_t writer_id) {
 }
 
 std::unique_ptr<ActorLoop> MakeLoop(TestPeers& t, const v1::JoinResponse& join = JoinAs(0, 1),
-                                    int environments = 2) {
-  const v1::RunConfig config = TestConfig();
+                                    int environments = 2,
+                                    const v1::RunConfig& config = TestConfig()) {
   auto episodes = Episodes::Create(config.environment(), environments, /*threads=*/2);
   POMPC_CHECK_OK(episodes.status());
   auto loop = ActorLoop::Create(config, join, *std::move(episodes), t.peers());
@@ -227,6 +227,34 @@ TEST(ActorLoopTest, WaitsWhileItsParametersLagTooFarBehindTheLearner) {
   }
   EXPECT_EQ(updates, std::set<int64_t>({10, 900})) << "20 was never acted with";
   EXPECT_GT(Value(t, "pompc_actor_params_wait_seconds_total"), 0);
+}
+
+TEST(ActorLoopTest, InLockStepDecidesUntilNewerParametersAreDueAndThenWaitsForThem) {
+  TestPeers t;
+  v1::RunConfig config = TestConfig();
+  config.mutable_actor()->set_max_parameter_lag_updates(0);
+  config.mutable_actor()->set_segment_rows(1);
+  // Version, decisions when it was published, decisions that call for the next.
+  const auto publish = [&](int64_t version, int64_t decisions, int64_t next) {
+    v1::ParameterSnapshot snapshot = TrainedSnapshot(config, version, decisions);
+    snapshot.set_next_decisions(next);
+    t.parameters.PublishAtNextWait(snapshot);
+  };
+  publish(1, 100, 104);
+  publish(2, 104, 105);
+  t.parameters.TimeOutNextWait();
+  publish(3, 105, 105);  // The decisions made call for more than one version.
+  publish(4, 105, 106);
+  publish(5, 106, 1000);
+  StopAtUpdates(t, 50);
+  ASSERT_TRUE(MakeLoop(t, JoinAs(0, 1), /*environments=*/1, config)->Run().ok());
+  EXPECT_TRUE(t.parameters.script_is_done());
+  std::vector<int64_t> updates;
+  for (const auto& [id, episode] : Assemble(t.replay.segments)) {
+    updates.insert(updates.end(), episode.updates.begin(), episode.updates.end());
+  }
+  // After six decisions the episode's last row.
+  EXPECT_EQ(updates, std::vector<int64_t>({10, 10, 10, 10, 20, 40, 0, 50}));
 }
 
 TEST(ActorLoopTest, GoesOnWithALearnerThatStartedAgainFromAnOldCheckpoint) {

@@ -232,6 +232,25 @@ void CheckLosses(const v1::RunConfig& config, Rules& rules) {
                 "reanalyze_log_std_min must be less than reanalyze_log_std_max");
 }
 
+// max_parameter_lag_updates 0: the actor counts what is called for from its own decisions, which
+// must be all there are and each be in replay before the next.
+void CheckLockStep(const v1::RunConfig& config, double seed_phase, Rules& rules) {
+  const v1::ActorConfig& a = config.actor();
+  rules.Require(
+      a.num_actors() == 1 && a.environments_per_actor() == 1,
+      {"actor.max_parameter_lag_updates", "actor.num_actors", "actor.environments_per_actor"},
+      "lock-step (lag 0) is for one environment in one actor");
+  rules.Require(
+      a.segment_rows() == 1 && config.replay().rate_tolerance_updates() == 1,
+      {"actor.max_parameter_lag_updates", "actor.segment_rows", "replay.rate_tolerance_updates"},
+      "lock-step (lag 0) needs segment_rows 1 and rate_tolerance_updates 1");
+  rules.Require(seed_phase > config.learning().window(),
+                {"actor.max_parameter_lag_updates", "learning.seed_decisions",
+                 "learning.seed_episodes", "learning.window"},
+                "in lock-step (lag 0) the seed phase of ", Number(seed_phase),
+                " decisions must fill a window, or the first update never comes");
+}
+
 // What would make the run wait for ever, or end before it learns.
 void CheckFlow(const v1::RunConfig& config, Rules& rules) {
   const LearningConfig& l = config.learning();
@@ -256,10 +275,14 @@ void CheckFlow(const v1::RunConfig& config, Rules& rules) {
                 "must hold the ", Number(seed_rows), " rows of the seed phase");
 
   const v1::ActorConfig& a = config.actor();
-  rules.Require(config.learner().publish_every() <= a.max_parameter_lag_updates(),
-                {"learner.publish_every", "actor.max_parameter_lag_updates"},
-                "actors would wait for parameters that are not yet due: publish_every must be at "
-                "most max_parameter_lag_updates");
+  if (a.max_parameter_lag_updates() == 0) {
+    CheckLockStep(config, seed_phase, rules);
+  } else {
+    rules.Require(config.learner().publish_every() <= a.max_parameter_lag_updates(),
+                  {"learner.publish_every", "actor.max_parameter_lag_updates"},
+                  "actors would wait for parameters that are not yet due: publish_every must be "
+                  "at most max_parameter_lag_updates");
+  }
   // A learner at the upper end of the band waits for rows; the next segment, which comes whole,
   // must not lead out of the lower end.
   rules.Require(

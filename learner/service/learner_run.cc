@@ -291,6 +291,9 @@ void LearnerRun::Publish(bool trained, bool run_finished) {
   snapshot.set_trained(trained);
   snapshot.set_data(updater_->parameters()->Snapshot(options_.config.learner().publish_dtype()));
   snapshot.set_run_finished(run_finished);
+  const int64_t publish_every = options_.config.learner().publish_every();
+  snapshot.set_next_decisions(
+      schedule_->DecisionsFor(updater_->updates() + (trained ? publish_every : 0)));
   front_->publisher.Publish(std::move(snapshot));
   published_trained_ = trained;
   published_updates_ = updater_->updates();

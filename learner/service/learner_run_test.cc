@@ -160,16 +160,15 @@ class Process {
     }
     while (true) {
       const int64_t length = 8 + static_cast<int64_t>(rng.UniformInt(12));
-      for (int64_t t = 0; t <= length; ++t) {
+      for (int64_t t = 1; t <= length; ++t) {
         rng.FillNormal(absl::MakeSpan(observation));
-        if (t == length) {
-          sent = episodes.EndEpisode(RowBytes(LastRow(observation, zeros)), absl::InfiniteFuture());
-        } else {
-          for (float& a : action) a = static_cast<float>(rng.Uniform(-1, 1));
-          const Row row = {observation, action, action[0], 0, zeros, ones, 0};
-          sent = episodes.AddRow(RowBytes(row), absl::InfiniteFuture());
-          ++decisions;
-        }
+        for (float& a : action) a = static_cast<float>(rng.Uniform(-1, 1));
+        const Row row = {observation, action, action[0], 0, zeros, ones, 0};
+        sent = t < length
+                   ? episodes.AddRow(RowBytes(row), absl::InfiniteFuture())
+                   : episodes.EndEpisode(RowBytes(row), RowBytes(LastRow(observation, zeros)),
+                                         absl::InfiniteFuture());
+        ++decisions;
         if (!sent.ok() || until(decisions)) return;
       }
     }

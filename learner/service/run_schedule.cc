@@ -43,6 +43,19 @@ int64_t RunSchedule::final_updates() const {
          static_cast<int64_t>(std::floor(limits_.updates_per_decision() * after_seed));
 }
 
+int64_t RunSchedule::DecisionsFor(int64_t updates) const {
+  const double wanted = static_cast<double>(updates - updates_offset_ - limits_.pretrain_updates());
+  int64_t decisions = std::max<int64_t>(
+      0, static_cast<int64_t>(std::ceil(wanted / limits_.updates_per_decision())));
+  // The quotient is rounded; what counts is the product, as in the rate limiter.
+  const auto enough = [&](int64_t d) {
+    return limits_.updates_per_decision() * static_cast<double>(d) >= wanted;
+  };
+  while (decisions > 0 && enough(decisions - 1)) --decisions;
+  while (!enough(decisions)) ++decisions;
+  return decisions_offset_ + limits_.seed_decisions() + decisions;
+}
+
 double RunSchedule::UpdatesPerDecision(int64_t decisions, int64_t updates) const {
   const int64_t after_seed = decisions - decisions_offset_ - limits_.seed_decisions();
   const int64_t after_pretraining = updates - updates_offset_ - limits_.pretrain_updates();

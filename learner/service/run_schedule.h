@@ -40,6 +40,8 @@ class RunSchedule {
   bool Complete(int64_t decisions, int64_t updates) const {
     return decisions >= total_decisions_ && updates >= final_updates();
   }
+  // Fewest decisions that call for `updates`; for those of pretraining all of the seed phase.
+  int64_t DecisionsFor(int64_t updates) const;
   // UTD since the seed phase; 0 before.
   double UpdatesPerDecision(int64_t decisions, int64_t updates) const;
 

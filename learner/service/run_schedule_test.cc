@@ -41,6 +41,22 @@ TEST(RunScheduleTest, UtdCountsFromTheEndOfTheSeedPhase) {
   EXPECT_EQ(schedule.UpdatesPerDecision(4500, 3500), 0.5);
 }
 
+TEST(RunScheduleTest, KnowsHowManyDecisionsCallForAnUpdate) {
+  const auto schedule = RunSchedule::ForNewTable(Config(10000, 0.3), Sizes(), 100, 0);
+  EXPECT_EQ(schedule.DecisionsFor(0), 2600);
+  EXPECT_EQ(schedule.DecisionsFor(2500), 2600) << "pretraining follows the seed phase";
+  EXPECT_EQ(schedule.DecisionsFor(2501), 2604);
+  for (const double rate : {0.1, 0.3, 0.7, 1.0, 1.7, 2.0}) {
+    const auto each = RunSchedule::ForNewTable(Config(10000, rate), Sizes(), 0, 0);
+    for (int64_t n = 1; n < 200; ++n) {
+      // As in RateLimiter: the update may be made after `first` decisions and not before.
+      const double first = static_cast<double>(each.DecisionsFor(2500 + n) - 2500);
+      EXPECT_GE(rate * first, n);
+      EXPECT_LT(rate * (first - 1), n);
+    }
+  }
+}
+
 TEST(RunScheduleTest, ANewTableOfAResumedRunIsSeededAgainWithoutPretraining) {
   const auto schedule = RunSchedule::ForNewTable(Config(10000, 1), Sizes(), 6000, 6000);
   EXPECT_EQ(schedule.limits().seed_decisions(), 2500);

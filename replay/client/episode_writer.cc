@@ -16,7 +16,7 @@ void EpisodeWriter::Collect(absl::Span<const std::string_view> columns) {
   POMPC_CHECK(static_cast<int>(columns.size()) == options_.num_columns);
   if (segment_.columns().empty()) {
     for (int i = 0; i < options_.num_columns; ++i) {
-      segment_.add_columns()->reserve(columns[i].size() * options_.segment_rows);
+      segment_.add_columns()->reserve(columns[i].size() * (options_.segment_rows + 1));
     }
   }
   for (int i = 0; i < options_.num_columns; ++i) segment_.mutable_columns(i)->append(columns[i]);
@@ -30,9 +30,11 @@ absl::Status EpisodeWriter::AddRow(absl::Span<const std::string_view> columns,
   return Send(deadline);
 }
 
-absl::Status EpisodeWriter::EndEpisode(absl::Span<const std::string_view> columns,
+absl::Status EpisodeWriter::EndEpisode(absl::Span<const std::string_view> last_decision,
+                                       absl::Span<const std::string_view> last_observation,
                                        absl::Time deadline) {
-  Collect(columns);
+  Collect(last_decision);
+  Collect(last_observation);
   segment_.set_ends_episode(true);
   return Send(deadline);
 }

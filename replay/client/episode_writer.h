@@ -1,10 +1,11 @@
 // EpisodeWriter: collects the rows of one environment into segments for a ReplayWriter.
 //
 //   for each decision:  writer.AddRow({observation, action, reward, ...}, deadline);
-//   at its end:         writer.EndEpisode({last observation, zeros, ...}, deadline);
+//   at the last one:    writer.EndEpisode({observation, action, ...}, {last observation, zeros,
+//                                         ...}, deadline);
 //
 // Thread-safety: none; several of them, on several threads, may share one ReplayWriter.
-// Errors: those of ReplayWriter::Append(). After DEADLINE_EXCEEDED the row is kept: call Send().
+// Errors: those of ReplayWriter::Append(). After DEADLINE_EXCEEDED the rows are kept: call Send().
 #ifndef POMPC_REPLAY_CLIENT_EPISODE_WRITER_H_
 #define POMPC_REPLAY_CLIENT_EPISODE_WRITER_H_
 
@@ -22,7 +23,7 @@ namespace pompc {
 
 struct EpisodeWriterOptions {
   int num_columns = 0;       // Of the schema.
-  int64_t segment_rows = 1;  // Rows sent at once, >= 1; a segment also ends with its episode.
+  int64_t segment_rows = 1;  // Decisions sent at once, >= 1; a segment also ends with its episode.
   // Tell apart the episodes of the environments that share a writer: this one's ids are
   // environment, environment + num_environments, ...
   uint64_t environment = 0;
@@ -34,11 +35,14 @@ class EpisodeWriter {
   // `writer` must outlive this.
   EpisodeWriter(const EpisodeWriterOptions& options, ReplayWriter* writer);
 
-  // Adds a row that holds a decision: the content of each column, in the schema's order. Sends the
-  // segment when it is full.
+  // Adds the row of a decision that does not end the episode: the content of each column, in the
+  // schema's order. Sends the segment when it is full.
   absl::Status AddRow(absl::Span<const std::string_view> columns, absl::Time deadline);
-  // Adds the row that holds the last observation only, and sends what the episode has left.
-  absl::Status EndEpisode(absl::Span<const std::string_view> columns, absl::Time deadline);
+  // Adds the row of the last decision and the one that holds the last observation only, and sends
+  // what the episode has left. Both travel in one segment: a batch is drawn either before the
+  // decision is stored or after the episode's end is.
+  absl::Status EndEpisode(absl::Span<const std::string_view> last_decision,
+                          absl::Span<const std::string_view> last_observation, absl::Time deadline);
   // Sends the rows collected so far, if any.
   absl::Status Send(absl::Time deadline);
 

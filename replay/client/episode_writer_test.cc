@@ -16,8 +16,8 @@ TEST(EpisodeWriterTest, CutsEpisodesIntoSegments) {
   EXPECT_TRUE(out.segments().empty());
   ASSERT_TRUE(writer.AddRow({"b", "2"}, kNever).ok());
   ASSERT_TRUE(writer.AddRow({"c", "3"}, kNever).ok());
-  ASSERT_TRUE(writer.EndEpisode({"d", "0"}, kNever).ok());
-  ASSERT_TRUE(writer.EndEpisode({"e", "0"}, kNever).ok());
+  ASSERT_TRUE(writer.EndEpisode({"d", "4"}, {"e", "0"}, kNever).ok());
+  ASSERT_TRUE(writer.EndEpisode({"f", "6"}, {"g", "0"}, kNever).ok());
 
   const std::vector<v1::Segment> segments = out.segments();
   ASSERT_EQ(segments.size(), 3u);
@@ -27,10 +27,12 @@ TEST(EpisodeWriterTest, CutsEpisodesIntoSegments) {
   EXPECT_EQ(segments[0].first_row(), 0u);
   EXPECT_EQ(segments[0].num_rows(), 2);
   EXPECT_FALSE(segments[0].ends_episode());
-  EXPECT_EQ(segments[1].columns(0), "cd");
+  EXPECT_EQ(segments[1].columns(0), "cde") << "the last decision and the end travel together";
+  EXPECT_EQ(segments[1].columns(1), "340");
   EXPECT_EQ(segments[1].first_row(), 2u);
+  EXPECT_EQ(segments[1].num_rows(), 3);
   EXPECT_TRUE(segments[1].ends_episode());
-  EXPECT_EQ(segments[2].columns(0), "e");
+  EXPECT_EQ(segments[2].columns(0), "fg");
   EXPECT_EQ(segments[2].episode_id(), 4u);
   EXPECT_EQ(segments[2].first_row(), 0u);
 }
