@@ -54,7 +54,8 @@ ActorLoop::ActorLoop(const v1::RunConfig& config, const v1::JoinResponse& join,
       policy_(std::move(policy)),
       zeros_(episodes_->sizes().action_dim(), 0.0f),
       reporter_(peers.learner, join.writer_id(), peers.clock),
-      watch_(peers, MakeJoinRequest(v1::ACTOR, join.index(), episodes_->sizes())) {
+      watch_(peers.learner, peers.clock),
+      joined_with_(MakeJoinRequest(v1::ACTOR, join.index(), episodes_->sizes())) {
   for (int e = 0; e < episodes_->count(); ++e) {
     writers_.emplace_back(
         EpisodeWriterOptions{.num_columns = static_cast<int>(kNumRowColumns),
@@ -76,7 +77,7 @@ absl::Status ActorLoop::Run() {
   if (!Leaving()) POMPC_RETURN_IF_ERROR(StartEpisodes());
   while (!Leaving()) {
     POMPC_RETURN_IF_ERROR(Decide());
-    POMPC_RETURN_IF_ERROR(watch_.Check());
+    POMPC_RETURN_IF_ERROR(CheckLearner());
     POMPC_RETURN_IF_ERROR(TakeParameters());
   }
   Flush();
@@ -104,14 +105,12 @@ bool ActorLoop::LagsTooFar() const {
 absl::Status ActorLoop::TakeParameters() {
   const absl::Time start = peers_.clock->Now();
   while (true) {
-    // A learner that started again from its checkpoint counts from there: waiting for what it had
-    // counted before could last for ever, since it may need this actor's rows to get there.
-    if (const int64_t streams = peers_.parameters->streams(); streams != streams_) {
-      streams_ = streams;
-      reporter_.ForgetLearnerUpdates();
-    }
     const SnapshotPtr newest = peers_.parameters->Newest();
     if (newest != nullptr && newest->version() != policy_->version()) {
+      // A learner that started again from its checkpoint counts from there: waiting for what it had
+      // counted before could last for ever, since it may need this actor's rows to get there.
+      if (newest->learner_id() != learner_id_) reporter_.ForgetLearnerUpdates();
+      learner_id_ = newest->learner_id();
       POMPC_RETURN_IF_ERROR(policy_->Load(*newest));
       snapshot_decisions_ = newest->decisions();
       due_decisions_ = decisions_ + newest->next_decisions() - newest->decisions();
@@ -124,7 +123,7 @@ absl::Status ActorLoop::TakeParameters() {
         peers_.parameters->WaitForNewer(policy_->version(), peers_.clock->Now() + kPoll).status();
     if (!newer.ok() && !absl::IsDeadlineExceeded(newer)) return newer;
     if (Leaving()) break;
-    POMPC_RETURN_IF_ERROR(watch_.Check());
+    POMPC_RETURN_IF_ERROR(CheckLearner());
   }
   metrics_.params_wait->Increment(absl::ToDoubleSeconds(peers_.clock->Now() - start));
   return absl::OkStatus();
@@ -195,7 +194,7 @@ absl::Status ActorLoop::EndEpisode(int e, const Row& last_decision) {
 absl::Status ActorLoop::AwaitTaken(int e, absl::Status write) {
   while (absl::IsDeadlineExceeded(write)) {
     if (Leaving()) return absl::OkStatus();
-    POMPC_RETURN_IF_ERROR(watch_.Check());
+    POMPC_RETURN_IF_ERROR(CheckLearner());
     write = writers_[e].Send(peers_.clock->Now() + kPoll);
   }
   return write;

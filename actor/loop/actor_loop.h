@@ -19,6 +19,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -65,6 +66,7 @@ class ActorLoop {
   bool LagsTooFar() const;
   absl::Status Decide();
   absl::Status EndEpisode(int e, const Row& last_decision);
+  absl::Status CheckLearner() { return watch_.Check(peers_.parameters->status(), joined_with_); }
   // Follows a write to e's writer until the row is taken, or Leaving().
   absl::Status AwaitTaken(int e, absl::Status write);
   void Flush();
@@ -79,9 +81,10 @@ class ActorLoop {
   std::vector<EpisodeWriter> writers_;
   EpisodeReporter reporter_;
   LearnerWatch watch_;
+  const std::optional<v1::JoinRequest> joined_with_;
   uint64_t first_step_ = 0;  // Of the random streams.
   int64_t decisions_ = 0;
-  int64_t streams_ = 0;             // Of parameters, as far as the learner's updates are known.
+  uint64_t learner_id_ = 0;         // Of the learner whose parameters are in use.
   int64_t snapshot_decisions_ = 0;  // Decisions of the run when the parameters were published.
   int64_t due_decisions_ = 0;       // Value of decisions_ at which newer parameters are due.
 };

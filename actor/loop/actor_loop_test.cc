@@ -265,14 +265,13 @@ TEST(ActorLoopTest, GoesOnWithALearnerThatStartedAgainFromAnOldCheckpoint) {
     t.parameters.Publish(TrainedSnapshot(TestConfig(), 5, 10));
     // While the actor waits for newer parameters the learner loses what it had. Waiting on would be
     // for updates that no longer exist.
-    t.parameters.PublishAtNextWait(TrainedSnapshot(TestConfig(), version, 10));
+    v1::ParameterSnapshot restarted = TrainedSnapshot(TestConfig(), version, 10);
+    restarted.set_learner_id(2);
+    t.parameters.PublishAtNextWait(restarted);
     int looks = 0;
     t.parameters.on_look = [&] {
       if (!t.parameters.script_is_done()) return;
-      if (looks == 0) {
-        t.learner.SetUpdates(10 * version);
-        t.parameters.RenewStream();
-      }
+      if (looks == 0) t.learner.SetUpdates(10 * version);
       if (++looks == 100) t.stop.Notify();
     };
     StopAtUpdates(t, 10 * version);

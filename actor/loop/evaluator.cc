@@ -91,20 +91,22 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
   if (!join.ok()) return join.status();
   EpisodeReporter reporter(peers.learner, join->writer_id(), peers.clock);
   const auto next_after = [every](int64_t decisions) { return (decisions / every + 1) * every; };
-  int64_t held_version = -1, streams = 0, next_at = 0;
-  LearnerWatch watch(peers, MakeJoinRequest(v1::EVALUATOR, join->index(), evaluator->sizes()));
+  int64_t held_version = -1, next_at = 0;
+  std::optional<uint64_t> learner_id;
+  LearnerWatch watch(peers.learner, peers.clock);
+  const auto joined_with = MakeJoinRequest(v1::EVALUATOR, join->index(), evaluator->sizes());
   bool finished = false;
   while (!finished && !peers.stop->HasBeenNotified()) {
-    POMPC_RETURN_IF_ERROR(watch.Check());
+    POMPC_RETURN_IF_ERROR(watch.Check(peers.parameters->status(), joined_with));
     const absl::StatusOr<SnapshotPtr> newer =
         peers.parameters->WaitForNewer(held_version, peers.clock->Now() + kPoll);
     if (absl::IsDeadlineExceeded(newer.status())) continue;
     if (!newer.ok()) return newer.status();
     const v1::ParameterSnapshot& snapshot = **newer;
-    // Which evaluations are there is for the learner to say, whenever it may be another process: of
-    // a run that was resumed some are, and some may be lost that it had acknowledged.
-    if (const int64_t stream = peers.parameters->streams(); stream != streams) {
-      streams = stream;
+    // Which evaluations are there is for the learner to say, whenever it is another process: of a
+    // run that was resumed some are, and some may be lost that it had acknowledged.
+    if (snapshot.learner_id() != learner_id) {
+      learner_id = snapshot.learner_id();
       // What it is about to be told counts as there.
       reporter.Flush(peers.clock->Now() + kFlushTime).IgnoreError();
       const absl::StatusOr<v1::RunStatus> status =

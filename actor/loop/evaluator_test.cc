@@ -104,19 +104,18 @@ TEST(RunEvaluatorTest, MakesNoEvaluationTwiceAndRepeatsThoseThatTheLearnerLost) 
   int64_t version = 0;
   // From 420 the learner goes back to a checkpoint at 425 without that evaluation, and from 430 to
   // one at 180.
-  for (int64_t decisions : {350, 420, 425, 430, 180, 210}) {
-    t.parameters.PublishAtNextWait(TrainedSnapshot(TestConfig(), ++version, decisions));
+  for (int64_t decisions : {350, 420, 425, 430, 180, 210, 220}) {
+    v1::ParameterSnapshot snapshot = TrainedSnapshot(TestConfig(), ++version, decisions);
+    snapshot.set_learner_id(version < 3 ? 1 : version < 5 ? 2 : 3);
+    snapshot.set_run_finished(version == 7);
+    t.parameters.PublishAtNextWait(snapshot);
   }
   int looks = 0;
   t.parameters.on_look = [&] {
     ++looks;
     if (looks != 3 && looks != 5) return;
     t.learner.SetEvaluationDecisions(looks == 3 ? 310 : 150);
-    t.parameters.RenewStream();
   };
-  v1::ParameterSnapshot last = TrainedSnapshot(TestConfig(), 7, 220);
-  last.set_run_finished(true);
-  t.parameters.PublishAtNextWait(last);
   ASSERT_TRUE(RunEvaluator(TestConfig(), 6, t.peers()).ok());
   std::vector<int64_t> decisions;
   for (const v1::Episode& episode : t.learner.episodes()) {

@@ -34,8 +34,6 @@ class ScriptedSubscriber final : public ParameterSubscriber {
     script_.push_back(std::make_shared<const v1::ParameterSnapshot>(std::move(snapshot)));
   }
   void TimeOutNextWait() { script_.push_back(nullptr); }
-  // From here on snapshots come in another stream.
-  void RenewStream() { ++streams_; }
   void SetStatus(absl::Status status) { status_ = std::move(status); }
   bool script_is_done() const { return script_.empty(); }
 
@@ -55,7 +53,6 @@ class ScriptedSubscriber final : public ParameterSubscriber {
     clock_->Advance(deadline - clock_->Now());
     return absl::DeadlineExceededError("no newer parameters");
   }
-  int64_t streams() const override { return streams_; }
   int64_t dropped_snapshots() const override { return 0; }
   absl::Status status() const override { return status_; }
   void Close() override {}
@@ -64,7 +61,6 @@ class ScriptedSubscriber final : public ParameterSubscriber {
   FakeClock* const clock_;
   SnapshotPtr newest_;
   std::deque<SnapshotPtr> script_;
-  int64_t streams_ = 1;
   absl::Status status_;
 };
 

@@ -111,7 +111,6 @@ class FakeParameterSubscriber final : public ParameterSubscriber {
     if (closed_) return absl::CancelledError("subscriber is closed");
     return newest_;
   }
-  int64_t streams() const override { return 1; }
   int64_t dropped_snapshots() const override { return 0; }
   absl::Status status() const override { return absl::OkStatus(); }
   void Close() override {

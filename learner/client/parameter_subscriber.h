@@ -29,10 +29,6 @@ class ParameterSubscriber {
   // DEADLINE_EXCEEDED; CANCELLED: closed. A lost connection is no error: it is made again.
   virtual absl::StatusOr<SnapshotPtr> WaitForNewer(int64_t version, absl::Time deadline) = 0;
 
-  // Of how many streams snapshots have been stored. Who broke the last one off may be a learner
-  // that died: a new stream's learner may be another process, which started again from a
-  // checkpoint.
-  virtual int64_t streams() const = 0;
   // Snapshots that came damaged (size or checksum) and were dropped.
   virtual int64_t dropped_snapshots() const = 0;
   // Whether the stream stands, and when not, the error that ended it.

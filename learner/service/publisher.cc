@@ -133,6 +133,7 @@ class Publisher::Subscription final : public Publisher::Reactor {
 
 Publisher::Publisher(int64_t first_version, Clock* clock, MetricsRegistry* metrics)
     : clock_(clock),
+      learner_id_(static_cast<uint64_t>(absl::ToUnixMicros(clock->Now()))),
       sent_bytes_(metrics->GetCounter("pompc_learner_sent_bytes_total")),
       num_subscribers_(metrics->GetGauge("pompc_learner_subscribers")),
       version_gauge_(metrics->GetGauge("pompc_learner_params_version")),
@@ -147,6 +148,7 @@ Publisher::~Publisher() {
 int64_t Publisher::Publish(v1::ParameterSnapshot snapshot) {
   const int64_t version = this->version() + 1;
   snapshot.set_version(version);
+  snapshot.set_learner_id(learner_id_);
   snapshot.set_crc32c(Crc32c(snapshot.data()));
   auto buffer = std::make_shared<grpc::ByteBuffer>();
   bool own_buffer;

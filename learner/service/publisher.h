@@ -31,13 +31,14 @@ class Publisher {
  public:
   using Reactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
 
-  // The first version published is `first_version`. `clock` and `metrics` must outlive this.
+  // The first version published is `first_version`. `clock` and `metrics` must outlive this. The
+  // clock's time in microseconds becomes the learner's id.
   Publisher(int64_t first_version, Clock* clock, MetricsRegistry* metrics);
   // Every stream must have ended: shut the server down first.
   ~Publisher();
 
-  // Makes `snapshot` the newest; fills in its version and checksum. Returns the version. From one
-  // thread at a time.
+  // Makes `snapshot` the newest; fills in version, learner_id and checksum. Returns the version.
+  // From one thread at a time.
   int64_t Publish(v1::ParameterSnapshot snapshot);
 
   // The newest version; first_version - 1 before the first.
@@ -66,6 +67,7 @@ class Publisher {
   void Remove(Subscription* subscription);
 
   Clock* const clock_;
+  const uint64_t learner_id_;
   Counter* const sent_bytes_;
   Gauge* const num_subscribers_;
   Gauge* const version_gauge_;

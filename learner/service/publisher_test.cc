@@ -58,6 +58,7 @@ TEST(PublisherTest, NumbersVersionsFromZeroAndAddsTheChecksum) {
   EXPECT_EQ(snapshot.version(), 1);
   EXPECT_EQ(snapshot.updates(), 8);
   EXPECT_EQ(snapshot.crc32c(), Crc32c(snapshot.data()));
+  EXPECT_NE(snapshot.learner_id(), 0u);
   reader.Cancel();
 }
 

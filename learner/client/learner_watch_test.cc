@@ -1,7 +1,7 @@
-#include "actor/loop/peers.h"
+#include "learner/client/learner_watch.h"
 
-#include "actor/loop/test_peers.h"
 #include "gtest/gtest.h"
+#include "learner/client/fake_learner_client.h"
 
 namespace pompc {
 namespace {
@@ -61,41 +61,50 @@ TEST(AskLearnerTest, EndsSoonAfterStop) {
   EXPECT_LE(clock.Now() - start, absl::Seconds(2));
 }
 
+// A join of the actor with index 4.
+v1::JoinRequest JoinAsFour() {
+  v1::JoinRequest join;
+  join.set_role(v1::ACTOR);
+  join.set_index(4);
+  join.mutable_sizes()->set_action_dim(3);
+  return join;
+}
+
 TEST(LearnerWatchTest, JoinsAgainWhileTheLearnerIsAway) {
-  TestPeers t;
-  v1::TaskSizes sizes;
-  sizes.set_action_dim(3);
-  LearnerWatch watch(t.peers(), MakeJoinRequest(v1::ACTOR, 4, sizes));
-  t.clock.Advance(absl::Seconds(20));
-  EXPECT_TRUE(watch.Check().ok());
-  EXPECT_TRUE(t.learner.joins().empty()) << "it was there all the time";
-  t.parameters.SetStatus(absl::UnavailableError("gone"));
+  FakeClock clock;
+  FakeLearnerClient learner({});
+  LearnerWatch watch(&learner, &clock);
+  clock.Advance(absl::Seconds(20));
+  EXPECT_TRUE(watch.Check(absl::OkStatus(), JoinAsFour()).ok());
+  EXPECT_TRUE(learner.joins().empty()) << "it was there all the time";
+  const absl::Status gone = absl::UnavailableError("gone");
   for (int second = 0; second < 11; ++second) {
-    EXPECT_TRUE(watch.Check().ok());
-    t.clock.Advance(absl::Seconds(1));
+    EXPECT_TRUE(watch.Check(gone, JoinAsFour()).ok());
+    clock.Advance(absl::Seconds(1));
   }
-  ASSERT_EQ(t.learner.joins().size(), 2u);
-  EXPECT_EQ(t.learner.joins()[1].index(), 4);
-  EXPECT_EQ(t.learner.joins()[1].sizes().action_dim(), 3);
-  t.clock.Advance(absl::Seconds(5));
-  t.learner.SetError(absl::FailedPreconditionError("another task"));
-  EXPECT_TRUE(absl::IsFailedPrecondition(watch.Check()));
+  ASSERT_EQ(learner.joins().size(), 2u);
+  EXPECT_EQ(learner.joins()[1].index(), 4);
+  EXPECT_EQ(learner.joins()[1].sizes().action_dim(), 3);
+  clock.Advance(absl::Seconds(5));
+  learner.SetError(absl::FailedPreconditionError("another task"));
+  EXPECT_TRUE(absl::IsFailedPrecondition(watch.Check(gone, JoinAsFour())));
+  EXPECT_TRUE(watch.Check(gone, std::nullopt).ok()) << "nobody has joined";
 }
 
 TEST(LearnerWatchTest, ALearnerThatAnswersIsNotAwayThoughItPublishesNothing) {
-  TestPeers t;
-  LearnerWatch watch(t.peers(), MakeJoinRequest(v1::ACTOR, 4, {}));
-  t.parameters.SetStatus(absl::UnavailableError("no parameters yet"));
+  FakeClock clock;
+  FakeLearnerClient learner({});
+  LearnerWatch watch(&learner, &clock);
   const auto pass = [&](absl::Duration time) {
     absl::Status status;
-    for (const absl::Time end = t.clock.Now() + time; status.ok() && t.clock.Now() < end;) {
-      t.clock.Advance(absl::Seconds(1));
-      status = watch.Check();
+    for (const absl::Time end = clock.Now() + time; status.ok() && clock.Now() < end;) {
+      clock.Advance(absl::Seconds(1));
+      status = watch.Check(absl::UnavailableError("no parameters yet"), JoinAsFour());
     }
     return status;
   };
   EXPECT_EQ(pass(2 * kLearnerPatience), absl::OkStatus());
-  t.learner.SetError(absl::UnavailableError("gone"));
+  learner.SetError(absl::UnavailableError("gone"));
   EXPECT_EQ(pass(kLearnerPatience - absl::Seconds(10)), absl::OkStatus());
   EXPECT_TRUE(absl::IsUnavailable(pass(absl::Seconds(11))));
 }
