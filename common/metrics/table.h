@@ -85,6 +85,12 @@ inline constexpr MetricSpec kMetricTable[] = {
     {"pompc_learner_checkpoint_timestamp_seconds", internal::kG, "seconds", "When the last checkpoint was complete."},
     {"pompc_learner_checkpoint_duration_seconds", internal::kH, "seconds", "Writing one checkpoint.", "", "", internal::kDurationBuckets},
     {"pompc_learner_checkpoint_failures_total", internal::kC, "", "Checkpoints that could not be written."},
+    // Relay.
+    {"pompc_relay_params_version", internal::kG, "", "Version of the parameters that are passed on."},
+    {"pompc_relay_params_lag_updates", internal::kG, "updates", "Updates that the subscriber that lags most is behind the parameters that are passed on."},
+    {"pompc_relay_received_bytes_total", internal::kC, "bytes", "Parameter bytes received from upstream."},
+    {"pompc_relay_sent_bytes_total", internal::kC, "bytes", "Parameter bytes sent to subscribers."},
+    {"pompc_relay_subscribers", internal::kG, "", "Subscribers connected."},
     // Calls to other processes.
     {"pompc_rpc_calls_total", internal::kC, "", "Attempts of unary calls by outcome.", "code", "ok,cancelled,invalid_argument,deadline_exceeded,not_found,resource_exhausted,failed_precondition,unavailable,other"},
     {"pompc_rpc_retries_total", internal::kC, "", "Attempts of unary calls after the first."},

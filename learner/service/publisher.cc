@@ -42,13 +42,13 @@ class Publisher::Subscription final : public Publisher::Reactor {
         write = TakeNewest();
       }
     }
-    if (closed) Finish({grpc::StatusCode::UNAVAILABLE, "the learner is leaving"});
+    if (closed) Finish({grpc::StatusCode::UNAVAILABLE, "the server is leaving"});
     if (write) StartWrite(sending_.get());
   }
 
   void OnWriteDone(bool ok) override {
     if (!ok) return End(grpc::Status::OK);
-    publisher_->sent_bytes_->Increment(static_cast<double>(sending_->Length()));
+    publisher_->metrics_.sent_bytes->Increment(static_cast<double>(sending_->Length()));
     {
       absl::MutexLock lock(&publisher_->mu_);
       sending_.reset();
@@ -131,13 +131,10 @@ class Publisher::Subscription final : public Publisher::Reactor {
   std::optional<int64_t> sent_updates_ ABSL_GUARDED_BY(publisher_->mu_);
 };
 
-Publisher::Publisher(int64_t first_version, Clock* clock, MetricsRegistry* metrics)
+Publisher::Publisher(int64_t first_version, Clock* clock, const PublisherMetrics& metrics)
     : clock_(clock),
       learner_id_(static_cast<uint64_t>(absl::ToUnixMicros(clock->Now()))),
-      sent_bytes_(metrics->GetCounter("pompc_learner_sent_bytes_total")),
-      num_subscribers_(metrics->GetGauge("pompc_learner_subscribers")),
-      version_gauge_(metrics->GetGauge("pompc_learner_params_version")),
-      lag_gauge_(metrics->GetGauge("pompc_learner_params_lag_updates")),
+      metrics_(metrics),
       version_(first_version - 1) {}
 
 Publisher::~Publisher() {
@@ -150,26 +147,30 @@ int64_t Publisher::Publish(v1::ParameterSnapshot snapshot) {
   snapshot.set_version(version);
   snapshot.set_learner_id(learner_id_);
   snapshot.set_crc32c(Crc32c(snapshot.data()));
-  auto buffer = std::make_shared<grpc::ByteBuffer>();
+  grpc::ByteBuffer bytes;
   bool own_buffer;
-  const grpc::Status serialised = grpc::SerializationTraits<v1::ParameterSnapshot>::Serialize(
-      snapshot, buffer.get(), &own_buffer);
+  const grpc::Status serialised =
+      grpc::SerializationTraits<v1::ParameterSnapshot>::Serialize(snapshot, &bytes, &own_buffer);
   POMPC_CHECK(serialised.ok()) << serialised.error_message();
+  PassOn(snapshot, bytes);
+  return version;
+}
 
+void Publisher::PassOn(const v1::ParameterSnapshot& snapshot, const grpc::ByteBuffer& bytes) {
+  auto newest = std::make_shared<const grpc::ByteBuffer>(bytes);  // Shares the memory.
   std::vector<Subscription*> ready;
   {
     absl::MutexLock lock(&mu_);
-    version_ = version;
+    version_ = snapshot.version();
     updates_ = snapshot.updates();
-    newest_ = std::move(buffer);
+    newest_ = std::move(newest);
     for (Subscription* subscription : subscriptions_) {
       subscription->MutexIsHeld();
       if (subscription->TakeNewest()) ready.push_back(subscription);
     }
   }
   for (Subscription* subscription : ready) subscription->Write();
-  version_gauge_->Set(static_cast<double>(version));
-  return version;
+  metrics_.version->Set(static_cast<double>(snapshot.version()));
 }
 
 int64_t Publisher::version() const {
@@ -182,7 +183,7 @@ Publisher::Reactor* Publisher::Subscribe() {
   {
     absl::MutexLock lock(&mu_);
     subscriptions_.insert(subscription);
-    num_subscribers_->Set(static_cast<double>(subscriptions_.size()));
+    metrics_.subscribers->Set(static_cast<double>(subscriptions_.size()));
   }
   subscription->Start();
   return subscription;
@@ -209,7 +210,7 @@ int64_t Publisher::GreatestLag(int64_t updates) {
       lag = std::max(lag, updates - subscription->held_updates().value_or(updates));
     }
   }
-  lag_gauge_->Set(static_cast<double>(lag));
+  metrics_.lag_updates->Set(static_cast<double>(lag));
   return lag;
 }
 
@@ -230,14 +231,14 @@ void Publisher::Close() {
     }
   }
   for (Subscription* subscription : idle) {
-    subscription->Finish({grpc::StatusCode::UNAVAILABLE, "the learner is leaving"});
+    subscription->Finish({grpc::StatusCode::UNAVAILABLE, "the server is leaving"});
   }
 }
 
 void Publisher::Remove(Subscription* subscription) {
   absl::MutexLock lock(&mu_);
   subscriptions_.erase(subscription);
-  num_subscribers_->Set(static_cast<double>(subscriptions_.size()));
+  metrics_.subscribers->Set(static_cast<double>(subscriptions_.size()));
 }
 
 }  // namespace pompc

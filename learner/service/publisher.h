@@ -27,19 +27,29 @@
 
 namespace pompc {
 
+// Where a publisher counts: in the metrics of the learner or in those of a relay.
+struct PublisherMetrics {
+  Gauge* version;
+  Gauge* lag_updates;
+  Gauge* subscribers;
+  Counter* sent_bytes;
+};
+
 class Publisher {
  public:
   using Reactor = grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>;
 
-  // The first version published is `first_version`. `clock` and `metrics` must outlive this. The
-  // clock's time in microseconds becomes the learner's id.
-  Publisher(int64_t first_version, Clock* clock, MetricsRegistry* metrics);
+  // The first version that Publish() makes is `first_version`. `clock` must outlive this. Its time
+  // in microseconds becomes the learner's id.
+  Publisher(int64_t first_version, Clock* clock, const PublisherMetrics& metrics);
   // Every stream must have ended: shut the server down first.
   ~Publisher();
 
   // Makes `snapshot` the newest; fills in version, learner_id and checksum. Returns the version.
   // From one thread at a time.
   int64_t Publish(v1::ParameterSnapshot snapshot);
+  // Makes a snapshot of another publisher the newest, in the bytes that it came in.
+  void PassOn(const v1::ParameterSnapshot& snapshot, const grpc::ByteBuffer& bytes);
 
   // The newest version; first_version - 1 before the first.
   int64_t version() const;
@@ -68,10 +78,7 @@ class Publisher {
 
   Clock* const clock_;
   const uint64_t learner_id_;
-  Counter* const sent_bytes_;
-  Gauge* const num_subscribers_;
-  Gauge* const version_gauge_;
-  Gauge* const lag_gauge_;
+  const PublisherMetrics metrics_;
 
   mutable absl::Mutex mu_;
   int64_t version_ ABSL_GUARDED_BY(mu_);

@@ -62,6 +62,22 @@ TEST(PublisherTest, NumbersVersionsFromZeroAndAddsTheChecksum) {
   reader.Cancel();
 }
 
+TEST(PublisherTest, PassesOnWhatAnotherOnePublishedAsItIs) {
+  testing::TestFront front;
+  v1::ParameterSnapshot snapshot = Snapshot(7);
+  snapshot.set_version(12);
+  snapshot.set_crc32c(99);
+  grpc::ByteBuffer bytes;
+  bool own_buffer;
+  grpc::SerializationTraits<v1::ParameterSnapshot>::Serialize(snapshot, &bytes, &own_buffer);
+  front->publisher.PassOn(snapshot, bytes);
+  EXPECT_EQ(front->publisher.version(), 12);
+  Reader reader(front);
+  reader.Ask(-1);
+  EXPECT_EQ(reader.Read().SerializeAsString(), snapshot.SerializeAsString());
+  reader.Cancel();
+}
+
 TEST(PublisherTest, ASubscriberWaitsForTheFirstVersion) {
   testing::TestFront front;
   Reader reader(front);

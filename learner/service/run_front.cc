@@ -26,7 +26,11 @@ absl::StatusOr<std::unique_ptr<RunFront>> RunFront::Create(const RunFrontOptions
       options.identity, std::move(records), Roster(config, sizes, options.replay_addresses, clock),
       EpisodeLog(config, books, written, clock, metrics),
       RunProgress(config.total_decisions(), action_repeat, books.seconds(), clock),
-      Publisher(first_version, clock, metrics)});
+      Publisher(first_version, clock,
+                {.version = metrics->GetGauge("pompc_learner_params_version"),
+                 .lag_updates = metrics->GetGauge("pompc_learner_params_lag_updates"),
+                 .subscribers = metrics->GetGauge("pompc_learner_subscribers"),
+                 .sent_bytes = metrics->GetCounter("pompc_learner_sent_bytes_total")})});
 }
 
 }  // namespace pompc

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""One run through the real programs: 1 replay, 1 learner, 2 actors, 1 evaluator on loopback.
+"""One run through the real programs: 1 replay, 1 learner, 1 relay, 2 actors (one of them behind the
+relay), 1 evaluator (behind it too) on loopback.
 
 What /metrics says must add up: rows decided = rows stored + rows in the actors' hands, updates per
 decision inside their band, parameters arrive; then everything exits cleanly, and the checkpoint can
@@ -86,16 +87,19 @@ def wait_for(what, condition):
 def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="pompc_e2e_"))
     (folder / "run.textproto").write_text(CONFIG)
-    replay_address, learner_address = (f"127.0.0.1:{free_port()}" for _ in range(2))
+    replay_address, learner_address, relay_address = (f"127.0.0.1:{free_port()}" for _ in range(3))
     replay = Program(folder, "replay", BIN / "pompc-replay", "--listen", replay_address)
     programs.append(replay)
     learner = Program(folder, "learner", BIN / "pompc-learner", "--config", folder / "run.textproto",
                       "--run-dir", folder, "--listen", learner_address, "--replay", replay_address)
     programs.append(learner)
-    actors = [Program(folder, f"actor-{i}", BIN / "pompc-actor", "--learner", learner_address,
-                      "--index", i) for i in range(2)]
+    relay = Program(folder, "relay", BIN / "pompc-relay", "--upstream", learner_address,
+                    "--listen", relay_address)
+    programs.append(relay)
+    actors = [Program(folder, f"actor-{i}", BIN / "pompc-actor", "--learner", address, "--index", i)
+              for i, address in enumerate([learner_address, relay_address])]
     programs.extend(actors)
-    programs.append(Program(folder, "evaluator", BIN / "pompc-actor", "--learner", learner_address,
+    programs.append(Program(folder, "evaluator", BIN / "pompc-actor", "--learner", relay_address,
                             "--role", "evaluator"))
 
     wait_for("the run is in the middle",
@@ -103,6 +107,11 @@ def main():
     for actor in actors:
         wait_for(f"{actor.name} has trained parameters",
                  lambda actor=actor: actor.metrics().get("pompc_actor_params_version", 0) > 0)
+
+    wait_for("the learner serves actor-0 and the relay",
+             lambda: learner.metrics().get("pompc_learner_subscribers") == 2)
+    wait_for("the relay serves actor-1 and the evaluator",
+             lambda: relay.metrics().get("pompc_relay_subscribers") == 2)
 
     # Everything stands still: compare the counts.
     learner.process.send_signal(signal.SIGSTOP)
