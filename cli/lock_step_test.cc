@@ -118,16 +118,16 @@ absl::Status Act(const std::string& address) {
                     .clock = clock,
                     .stop = &stop,
                     .metrics = &metrics};
-  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<Episodes> episodes,
-                         Episodes::Create(config.environment(), 1, 1));
+  POMPC_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Episodes>> groups,
+                         Episodes::CreateGroups(config));
   POMPC_ASSIGN_OR_RETURN(const v1::JoinResponse join,
-                         JoinRun(peers, v1::ACTOR, std::nullopt, episodes->sizes()));
+                         JoinRun(peers, v1::ACTOR, std::nullopt, groups.front()->sizes()));
   RemoteWriter replay(
       {.writer_id = join.writer_id(), .max_queued_rows = config.actor().upload_queue_rows()},
       channel, clock, &metrics);
   peers.replay = &replay;
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<ActorLoop> loop,
-                         ActorLoop::Create(config, join, std::move(episodes), peers));
+                         ActorLoop::Create(config, join, std::move(groups), peers));
   return loop->Run();
 }
 

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/clock.h"
 #include "common/base/status_macros.h"
 
 namespace pompc {
@@ -60,33 +61,50 @@ EnvironmentBatch::~EnvironmentBatch() {
 }
 
 absl::Status EnvironmentBatch::Reset(absl::Span<float> observations) {
-  return Run({.actions = {}, .observations = observations, .results = {}});
+  POMPC_RETURN_IF_ERROR(Start({.actions = {}, .observations = observations, .results = {}}));
+  return FinishStep();
 }
 
 absl::Status EnvironmentBatch::Step(absl::Span<const float> actions, absl::Span<float> observations,
                                     absl::Span<StepResult> results) {
+  POMPC_RETURN_IF_ERROR(StartStep(actions, observations, results));
+  return FinishStep();
+}
+
+absl::Status EnvironmentBatch::StartStep(absl::Span<const float> actions,
+                                         absl::Span<float> observations,
+                                         absl::Span<StepResult> results) {
   const size_t num_actions = environments_.size() * spec().action_dim;
   if (actions.size() != num_actions || results.size() != environments_.size()) {
     return absl::InvalidArgumentError(absl::StrCat(
         "a batch of ", environments_.size(), " needs ", num_actions, " action elements and ",
         environments_.size(), " results, not ", actions.size(), " and ", results.size()));
   }
-  return Run({.actions = actions, .observations = observations, .results = results});
+  return Start({.actions = actions, .observations = observations, .results = results});
 }
 
-absl::Status EnvironmentBatch::Run(const Job& job) {
+absl::Status EnvironmentBatch::Start(const Job& job) {
   const size_t num_observations = environments_.size() * spec().observation_dim;
   if (job.observations.size() != num_observations) {
     return absl::InvalidArgumentError(absl::StrCat("a batch of ", environments_.size(), " needs ",
                                                    num_observations, " observation elements, not ",
                                                    job.observations.size()));
   }
+  start_ = RealClock()->Now();
+  left_ = size();
+  absl::MutexLock lock(&mutex_);
+  for (Share& share : shares_) share.next.store(share.begin, std::memory_order_relaxed);
+  job_ = job;
+  busy_workers_ = static_cast<int>(workers_.size());
+  ++job_number_;
+  return absl::OkStatus();
+}
+
+absl::Status EnvironmentBatch::FinishStep() {
+  Job job;
   {
     absl::MutexLock lock(&mutex_);
-    for (Share& share : shares_) share.next.store(share.begin, std::memory_order_relaxed);
-    job_ = job;
-    busy_workers_ = static_cast<int>(workers_.size());
-    ++job_number_;
+    job = job_;
   }
   Work(job, 0);
   {
@@ -125,6 +143,9 @@ void EnvironmentBatch::Work(const Job& job, size_t thread) {
       const int64_t index = share.next.fetch_add(1, std::memory_order_relaxed);
       if (index >= share.end) break;
       statuses_[index] = RunOne(job, index);
+      if (left_.fetch_sub(1, std::memory_order_relaxed) == 1) {
+        step_duration_ = RealClock()->Now() - start_;
+      }
     }
   }
 }

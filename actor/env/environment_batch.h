@@ -5,8 +5,8 @@
 // allocated per step. A thread without work looks for some for about 50 us, then sleeps.
 //
 // Shapes: N environments, O observation size, A action size.
-// Thread-safety: one caller at a time. Blocks: Reset() and Step() until all environments are done;
-// the calling thread works too.
+// Thread-safety: one caller at a time. Blocks: Reset(), Step() and FinishStep() until all
+// environments are done; the calling thread works too.
 // Determinism: results do not depend on the number of threads: environment i is seeded with
 // options.seed + i and stepped by one thread at a time.
 #ifndef POMPC_ACTOR_ENV_ENVIRONMENT_BATCH_H_
@@ -21,6 +21,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 #include "actor/env/environment.h"
 #include "common/base/thread.h"
@@ -39,7 +40,7 @@ class EnvironmentBatch {
   int64_t size() const { return static_cast<int64_t>(environments_.size()); }
   const EnvironmentSpec& spec() const { return environments_[0]->spec(); }
   // For what concerns one environment alone, e.g. the Reset() after its episode ended. Not while
-  // Reset() or Step() runs.
+  // Reset() runs or a step is under way.
   Environment& environment(int64_t index) { return *environments_[index]; }
 
   // Starts an episode in all. observations: [N, O]. The first error by index, as Environment.
@@ -48,6 +49,15 @@ class EnvironmentBatch {
   // index, as Environment; environments without an error have been stepped.
   absl::Status Step(absl::Span<const float> actions, absl::Span<float> observations,
                     absl::Span<StepResult> results);
+
+  // Step() in two parts, for a caller that has something else to do meanwhile: the other threads
+  // begin at once. No other call in between; the memory must stay valid.
+  absl::Status StartStep(absl::Span<const float> actions, absl::Span<float> observations,
+                         absl::Span<StepResult> results);
+  absl::Status FinishStep();
+
+  // From the start of the last step until its last environment was done.
+  absl::Duration step_duration() const { return step_duration_; }
 
  private:
   // What to do in all environments. Empty results: reset.
@@ -66,7 +76,7 @@ class EnvironmentBatch {
 
   EnvironmentBatch(std::vector<std::unique_ptr<Environment>> environments, int num_threads);
 
-  absl::Status Run(const Job& job);
+  absl::Status Start(const Job& job);
   void WorkerLoop(size_t thread);
   // Takes environments until none is left, those of share `thread` first.
   void Work(const Job& job, size_t thread);
@@ -75,6 +85,9 @@ class EnvironmentBatch {
   const std::vector<std::unique_ptr<Environment>> environments_;
   std::vector<absl::Status> statuses_;  // [N], of the job; element i by whoever took i.
   std::vector<Share> shares_;           // One per thread; the first is the caller's.
+  absl::Time start_;                    // Of the job.
+  std::atomic<int64_t> left_{0};        // Environments of the job that are not done.
+  absl::Duration step_duration_;        // Written by whoever is done last.
 
   absl::Mutex mutex_;
   Job job_ ABSL_GUARDED_BY(mutex_);

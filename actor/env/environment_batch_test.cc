@@ -44,8 +44,8 @@ struct Outcome {
   std::vector<double> rewards;
 };
 
-// A few decisions of a batch with this many threads.
-Outcome RunBatch(int num_threads) {
+// A few decisions of a batch with this many threads, each in one call or in two parts.
+Outcome RunBatch(int num_threads, bool in_parts = false) {
   auto batch = EnvironmentBatch::Create({.task = "cheetah-run", .seed = 7}, kSize, num_threads);
   EXPECT_TRUE(batch.ok()) << batch.status();
   const EnvironmentSpec& spec = (*batch)->spec();
@@ -58,8 +58,17 @@ Outcome RunBatch(int num_threads) {
     for (size_t i = 0; i < actions.size(); ++i) {
       actions[i] = std::sin(static_cast<float>(i + 3 * step));
     }
-    EXPECT_TRUE(
-        (*batch)->Step(actions, absl::MakeSpan(run.observations), absl::MakeSpan(results)).ok());
+    if (in_parts) {
+      EXPECT_TRUE(
+          (*batch)
+              ->StartStep(actions, absl::MakeSpan(run.observations), absl::MakeSpan(results))
+              .ok());
+      EXPECT_TRUE((*batch)->FinishStep().ok());
+    } else {
+      EXPECT_TRUE(
+          (*batch)->Step(actions, absl::MakeSpan(run.observations), absl::MakeSpan(results)).ok());
+    }
+    EXPECT_GT((*batch)->step_duration(), absl::ZeroDuration());
     for (const StepResult& result : results) run.rewards.push_back(result.reward);
   }
   return run;
@@ -70,6 +79,15 @@ TEST(EnvironmentBatchTest, ResultsDoNotDependOnTheNumberOfThreads) {
   const Outcome three = RunBatch(3);
   EXPECT_EQ(one.observations, three.observations);
   EXPECT_EQ(one.rewards, three.rewards);
+}
+
+TEST(EnvironmentBatchTest, AStepInTwoPartsIsAStep) {
+  const Outcome whole = RunBatch(1);
+  for (const int threads : {1, 3}) {
+    const Outcome parts = RunBatch(threads, /*in_parts=*/true);
+    EXPECT_EQ(parts.observations, whole.observations);
+    EXPECT_EQ(parts.rewards, whole.rewards);
+  }
 }
 
 TEST(EnvironmentBatchTest, ThreadsWithoutEnvironmentsOfTheirOwnDoNoHarm) {

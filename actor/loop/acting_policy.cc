@@ -53,23 +53,24 @@ absl::Status ActingPolicy::Load(const v1::ParameterSnapshot& snapshot) {
 }
 
 absl::StatusOr<Decision> ActingPolicy::Act(const at::Tensor& obs, const at::Tensor& reset,
-                                           uint64_t step) {
+                                           uint64_t step, uint32_t first) {
   if (obs.dim() != 2 || obs.size(1) != obs_dim_ || reset.dim() != 1 ||
       reset.size(0) != obs.size(0)) {
     return absl::InvalidArgumentError(
         absl::StrCat("observations have to be [E, ", obs_dim_, "] with one reset flag each"));
   }
-  if (!trained_) return RandomDecision(obs.size(0), step);
-  noise_->Seed(SeedFor(seed_, options_.planner_stream, options_.planner_index, step));
+  if (!trained_) return RandomDecision(obs.size(0), step, first);
+  noise_->Seed(SeedFor(seed_, options_.planner_stream, options_.first_environment + first, step));
+  PlannerState& state = states_[first];
   absl::StatusOr<PlanResult> plan;
   try {
     plan = planner_->Plan(
         {.obs = obs.to(tensor_options_.device()), .reset = reset, .mode = options_.mode}, *noise_,
-        &state_);
+        &state);
     if (absl::IsFailedPrecondition(plan.status())) {
       // What the episodes' plans were until now no longer matches what is executed.
-      state_ = PlannerState();
-      Decision decision = RandomDecision(obs.size(0), step);
+      state = PlannerState();
+      Decision decision = RandomDecision(obs.size(0), step, first);
       decision.plan_failed = true;
       decision.num_nonfinite = num_samples_;
       return decision;
@@ -85,14 +86,14 @@ absl::StatusOr<Decision> ActingPolicy::Act(const at::Tensor& obs, const at::Tens
   }
 }
 
-Decision ActingPolicy::RandomDecision(int64_t environments, uint64_t step) const {
+Decision ActingPolicy::RandomDecision(int64_t environments, uint64_t step, uint32_t first) const {
   Decision decision{.action = at::empty({environments, action_dim_}, at::kFloat),
                     .prior_mean = at::zeros({environments, action_dim_}, at::kFloat),
                     .prior_std = at::ones({environments, action_dim_}, at::kFloat)};
   float* action = decision.action.data_ptr<float>();
   for (int64_t e = 0; e < environments; ++e) {
-    Rng rng(seed_, RngRole::kSeedAction, options_.first_environment + static_cast<uint32_t>(e),
-            step);
+    const uint32_t environment = options_.first_environment + first + static_cast<uint32_t>(e);
+    Rng rng(seed_, RngRole::kSeedAction, environment, step);
     for (int64_t a = 0; a < action_dim_; ++a) {
       // Rounding to float32 never leaves [-1, 1].
       *action++ = static_cast<float>(rng.Uniform(-1, 1));

@@ -1,16 +1,19 @@
 // ActingPolicy: from observations to actions, with the newest parameters it was given.
 //
-// Plans for all environments of a process in one batch. Before the first trained snapshot, and in
-// the decision after a plan that failed, actions are uniform random with planner prior N(0, 1).
+// Plans for a group of environments in one batch. Before the first trained snapshot, and in the
+// decision after a plan that failed, actions are uniform random with planner prior N(0, 1).
 //
-// Shapes: E environments, O observation size, A action size. All tensors are float32 on the CPU;
-//   planning happens on ActingOptions.device.
+// Shapes: E environments of a group, O observation size, A action size. All tensors are float32 on
+//   the CPU; planning happens on ActingOptions.device.
 // Thread-safety: none; one thread owns an ActingPolicy.
 // Determinism: on CPU, equal (seed, options, snapshots, observations, steps) => bit-equal results.
+//   A random action depends on the environment alone; a plan's draws belong to the group's first
+//   environment, so how environments are grouped matters for plans.
 #ifndef POMPC_ACTOR_LOOP_ACTING_POLICY_H_
 #define POMPC_ACTOR_LOOP_ACTING_POLICY_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 
@@ -28,8 +31,7 @@ namespace pompc {
 struct ActingOptions {
   PlanMode mode = PlanMode::kAct;
   RngRole planner_stream = RngRole::kPlanner;  // Of the planner's draws.
-  uint32_t planner_index = 0;                  // Index of that stream.
-  // Index among the run's environments of this policy's first: of the random actions.
+  // Index among the run's environments of this policy's first: of all its streams.
   uint32_t first_environment = 0;
   std::string device = "cpu";  // As ActorConfig.device.
 };
@@ -56,10 +58,12 @@ class ActingPolicy {
   // INVALID_ARGUMENT: its data does not fit the config; the old parameters stay in use.
   absl::Status Load(const v1::ParameterSnapshot& snapshot);
 
-  // One decision for every environment. obs: [E, O]. reset: bool [E], episodes that start with this
-  // observation. step: names the decision's random draws; never use one twice in a process.
+  // One decision for every environment of a group. obs: [E, O]. reset: bool [E], episodes that
+  // start with this observation. step: names the decision's random draws; never use one twice for a
+  // group. first: which of the policy's environments is the group's first.
   // Blocks for a whole plan. INVALID_ARGUMENT: wrong shape. INTERNAL: LibTorch failed.
-  absl::StatusOr<Decision> Act(const at::Tensor& obs, const at::Tensor& reset, uint64_t step);
+  absl::StatusOr<Decision> Act(const at::Tensor& obs, const at::Tensor& reset, uint64_t step,
+                               uint32_t first = 0);
 
   // Of the newest snapshot; -1 and 0 before the first.
   int64_t version() const { return version_; }
@@ -70,7 +74,7 @@ class ActingPolicy {
   ActingPolicy(const v1::RunConfig& config, const v1::TaskSizes& sizes,
                const ActingOptions& options);
 
-  Decision RandomDecision(int64_t environments, uint64_t step) const;
+  Decision RandomDecision(int64_t environments, uint64_t step, uint32_t first) const;
 
   const ActingOptions options_;
   const uint64_t seed_;
@@ -79,7 +83,7 @@ class ActingPolicy {
   std::shared_ptr<Parameters> parameters_;
   std::unique_ptr<MppiPlanner> planner_;
   std::unique_ptr<GeneratorNoise> noise_;
-  PlannerState state_;
+  std::map<uint32_t, PlannerState> states_;  // Of each group, by its first environment.
   int64_t version_ = -1;
   int64_t updates_ = 0;
   bool trained_ = false;

@@ -22,47 +22,53 @@ absl::Span<const float> RowOf(const at::Tensor& matrix, int row) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ActorLoop>> ActorLoop::Create(const v1::RunConfig& config,
-                                                             const v1::JoinResponse& join,
-                                                             std::unique_ptr<Episodes> episodes,
-                                                             const ActingPeers& peers) {
-  const int count = episodes->count();
+absl::StatusOr<std::unique_ptr<ActorLoop>> ActorLoop::Create(
+    const v1::RunConfig& config, const v1::JoinResponse& join,
+    std::vector<std::unique_ptr<Episodes>> groups, const ActingPeers& peers) {
+  int count = 0;
+  for (const auto& episodes : groups) count += episodes->count();
   if (join.index() < 0 || join.index() > kMaxEnvironments / count - 1) {
     return absl::InvalidArgumentError(absl::StrCat("actor index ", join.index(), " with ", count,
                                                    " environments an actor: a run has at most ",
                                                    kMaxEnvironments));
   }
-  const uint32_t index = static_cast<uint32_t>(join.index());
   POMPC_ASSIGN_OR_RETURN(
       std::unique_ptr<ActingPolicy> policy,
-      ActingPolicy::Create(config, episodes->sizes(),
-                           {.planner_index = index,
-                            .first_environment = index * static_cast<uint32_t>(count),
+      ActingPolicy::Create(config, groups.front()->sizes(),
+                           {.first_environment = static_cast<uint32_t>(join.index() * count),
                             .device = config.actor().device()}));
   return std::unique_ptr<ActorLoop>(
-      new ActorLoop(config, join, std::move(episodes), std::move(policy), peers));
+      new ActorLoop(config, join, std::move(groups), std::move(policy), peers));
 }
 
 ActorLoop::ActorLoop(const v1::RunConfig& config, const v1::JoinResponse& join,
-                     std::unique_ptr<Episodes> episodes, std::unique_ptr<ActingPolicy> policy,
-                     const ActingPeers& peers)
+                     std::vector<std::unique_ptr<Episodes>> groups,
+                     std::unique_ptr<ActingPolicy> policy, const ActingPeers& peers)
     : config_(config),
       join_(join),
       peers_(peers),
       metrics_(peers.metrics),
-      episodes_(std::move(episodes)),
+      sizes_(groups.front()->sizes()),
       policy_(std::move(policy)),
-      zeros_(episodes_->sizes().action_dim(), 0.0f),
+      zeros_(sizes_.action_dim(), 0.0f),
       reporter_(peers.learner, join.writer_id(), peers.clock),
       watch_(peers.learner, peers.clock),
-      joined_with_(MakeJoinRequest(v1::ACTOR, join.index(), episodes_->sizes())) {
-  for (int e = 0; e < episodes_->count(); ++e) {
-    writers_.emplace_back(
-        EpisodeWriterOptions{.num_columns = static_cast<int>(kNumRowColumns),
-                             .segment_rows = config.actor().segment_rows(),
-                             .environment = static_cast<uint64_t>(e),
-                             .num_environments = static_cast<uint64_t>(episodes_->count())},
-        peers.replay);
+      joined_with_(MakeJoinRequest(v1::ACTOR, join.index(), sizes_)) {
+  for (std::unique_ptr<Episodes>& episodes : groups) {
+    Group& group = groups_.emplace_back();
+    group.first = num_environments_;
+    num_environments_ += static_cast<uint32_t>(episodes->count());
+    group.episodes = std::move(episodes);
+  }
+  for (Group& group : groups_) {
+    for (int e = 0; e < group.episodes->count(); ++e) {
+      group.writers.emplace_back(
+          EpisodeWriterOptions{.num_columns = static_cast<int>(kNumRowColumns),
+                               .segment_rows = config.actor().segment_rows(),
+                               .environment = group.first + static_cast<uint64_t>(e),
+                               .num_environments = num_environments_},
+          peers.replay);
+    }
   }
 }
 
@@ -75,29 +81,33 @@ bool ActorLoop::Leaving() const {
 absl::Status ActorLoop::Run() {
   POMPC_RETURN_IF_ERROR(TakeParameters());
   if (!Leaving()) POMPC_RETURN_IF_ERROR(StartEpisodes());
-  while (!Leaving()) {
-    POMPC_RETURN_IF_ERROR(Decide());
+  for (size_t turn = 0; !Leaving(); ++turn) {
+    Group& group = groups_[turn % groups_.size()];
+    POMPC_RETURN_IF_ERROR(FinishStep(group));
     POMPC_RETURN_IF_ERROR(CheckLearner());
     POMPC_RETURN_IF_ERROR(TakeParameters());
+    if (!Leaving()) POMPC_RETURN_IF_ERROR(Decide(group));
   }
-  Flush();
-  return absl::OkStatus();
+  return Flush();
 }
 
 absl::Status ActorLoop::StartEpisodes() {
   const uint64_t start = static_cast<uint64_t>(snapshot_decisions_);
   first_step_ = start << 32;
-  for (int e = 0; e < episodes_->count(); ++e) {
-    const uint32_t environment = static_cast<uint32_t>(join_.index() * episodes_->count() + e);
-    const uint64_t seed = SeedFor(config_.seed(), RngRole::kEnvironment, environment, start);
-    episodes_->Seed(e, static_cast<uint32_t>(seed));
-    POMPC_RETURN_IF_ERROR(episodes_->Start(e));
+  for (Group& group : groups_) {
+    for (int e = 0; e < group.episodes->count(); ++e) {
+      const uint32_t environment =
+          static_cast<uint32_t>(join_.index()) * num_environments_ + group.first + e;
+      const uint64_t seed = SeedFor(config_.seed(), RngRole::kEnvironment, environment, start);
+      group.episodes->Seed(e, static_cast<uint32_t>(seed));
+      POMPC_RETURN_IF_ERROR(group.episodes->Start(e));
+    }
   }
   return absl::OkStatus();
 }
 
 bool ActorLoop::LagsTooFar() const {
-  if (config_.actor().max_parameter_lag_updates() == 0) return decisions_ >= due_decisions_;
+  if (config_.actor().max_parameter_lag_updates() == 0) return decisions() >= due_decisions_;
   return reporter_.learner_updates() - policy_->updates() >
          config_.actor().max_parameter_lag_updates();
 }
@@ -113,7 +123,7 @@ absl::Status ActorLoop::TakeParameters() {
       learner_id_ = newest->learner_id();
       POMPC_RETURN_IF_ERROR(policy_->Load(*newest));
       snapshot_decisions_ = newest->decisions();
-      due_decisions_ = decisions_ + newest->next_decisions() - newest->decisions();
+      due_decisions_ = decisions() + newest->next_decisions() - newest->decisions();
       metrics_.params_version->Set(static_cast<double>(newest->version()));
       metrics_.params_received->Set(absl::ToDoubleSeconds(peers_.clock->Now() - absl::UnixEpoch()));
     }
@@ -129,16 +139,16 @@ absl::Status ActorLoop::TakeParameters() {
   return absl::OkStatus();
 }
 
-absl::Status ActorLoop::Decide() {
+absl::Status ActorLoop::Decide(Group& group) {
+  Episodes& episodes = *group.episodes;
   const absl::Time start = peers_.clock->Now();
-  const uint64_t step = first_step_ + static_cast<uint64_t>(decisions_);
-  POMPC_ASSIGN_OR_RETURN(const Decision decision,
-                         policy_->Act(episodes_->observations(), episodes_->starts(), step));
-  ++decisions_;
-  const absl::Time planned = peers_.clock->Now();
-  if (decision.planned) {
-    metrics_.plan_duration->Observe(absl::ToDoubleSeconds(planned - start));
-  }
+  const uint64_t step = first_step_ + static_cast<uint64_t>(group.decisions);
+  POMPC_ASSIGN_OR_RETURN(
+      group.decision, policy_->Act(episodes.observations(), episodes.starts(), step, group.first));
+  const Decision& decision = group.decision;
+  ++group.decisions;
+  const absl::Duration planned = peers_.clock->Now() - start;
+  if (decision.planned) metrics_.plan_duration->Observe(absl::ToDoubleSeconds(planned));
   if (decision.num_nonfinite > 0) {
     if (metrics_.plan_nonfinite->Value() == 0) {
       POMPC_LOG(WARNING) << "planner met values that are not finite; from now on only counted"
@@ -147,70 +157,90 @@ absl::Status ActorLoop::Decide() {
     }
     metrics_.plan_nonfinite->Increment(static_cast<double>(decision.num_nonfinite));
   }
-  episodes_->CountPlan(absl::ToDoubleSeconds(planned - start), decision.num_nonfinite > 0);
+  episodes.CountPlan(absl::ToDoubleSeconds(planned), decision.num_nonfinite > 0);
 
-  const at::Tensor obs = episodes_->observations().clone();
-  const int64_t env_steps = episodes_->env_steps();
-  POMPC_ASSIGN_OR_RETURN(const absl::Span<const StepResult> results,
-                         episodes_->Step(decision.action));
-  metrics_.step_duration->Observe(absl::ToDoubleSeconds(peers_.clock->Now() - planned));
-  metrics_.decisions->Increment(episodes_->count());
-  metrics_.env_steps->Increment(static_cast<double>(episodes_->env_steps() - env_steps));
+  group.observation = episodes.observations().clone();
+  group.updates = policy_->updates();
+  group.version = policy_->version();
+  group.snapshot_decisions = snapshot_decisions_;
+  POMPC_RETURN_IF_ERROR(episodes.StartStep(decision.action));
+  group.stepping = true;
+  return absl::OkStatus();
+}
 
-  for (int e = 0; e < episodes_->count(); ++e) {
-    const Row row = {.observation = RowOf(obs, e),
+absl::Status ActorLoop::FinishStep(Group& group) {
+  if (!group.stepping) return absl::OkStatus();
+  group.stepping = false;
+  Episodes& episodes = *group.episodes;
+  const absl::Time start = peers_.clock->Now();
+  const int64_t env_steps = episodes.env_steps();
+  POMPC_ASSIGN_OR_RETURN(const absl::Span<const StepResult> results, episodes.FinishStep());
+  metrics_.physics_wait->Increment(absl::ToDoubleSeconds(peers_.clock->Now() - start));
+  metrics_.step_duration->Observe(absl::ToDoubleSeconds(episodes.step_duration()));
+  metrics_.decisions->Increment(episodes.count());
+  metrics_.env_steps->Increment(static_cast<double>(episodes.env_steps() - env_steps));
+
+  const Decision& decision = group.decision;
+  for (int e = 0; e < episodes.count(); ++e) {
+    const Row row = {.observation = RowOf(group.observation, e),
                      .action = RowOf(decision.action, e),
                      .reward = static_cast<float>(results[e].reward),
                      .terminated = results[e].terminated ? 1.0f : 0.0f,
                      .prior_mean = RowOf(decision.prior_mean, e),
                      .prior_std = RowOf(decision.prior_std, e),
-                     .updates = policy_->updates()};
+                     .updates = group.updates};
     if (results[e].terminated || results[e].truncated) {
-      POMPC_RETURN_IF_ERROR(EndEpisode(e, row));
+      POMPC_RETURN_IF_ERROR(EndEpisode(group, e, row));
     } else {
+      EpisodeWriter& writer = group.writers[e];
       POMPC_RETURN_IF_ERROR(
-          AwaitTaken(e, writers_[e].AddRow(RowBytes(row), peers_.clock->Now() + kPoll)));
+          AwaitTaken(writer, writer.AddRow(RowBytes(row), peers_.clock->Now() + kPoll)));
     }
   }
   return absl::OkStatus();
 }
 
-absl::Status ActorLoop::EndEpisode(int e, const Row& last_decision) {
-  const Row last = LastRow(episodes_->observation(e), zeros_);
-  POMPC_RETURN_IF_ERROR(
-      AwaitTaken(e, writers_[e].EndEpisode(RowBytes(last_decision), RowBytes(last),
-                                           peers_.clock->Now() + kPoll)));
-  v1::Episode episode = episodes_->tally(e);
+absl::Status ActorLoop::EndEpisode(Group& group, int e, const Row& last_decision) {
+  const Row last = LastRow(group.episodes->observation(e), zeros_);
+  EpisodeWriter& writer = group.writers[e];
+  POMPC_RETURN_IF_ERROR(AwaitTaken(
+      writer,
+      writer.EndEpisode(RowBytes(last_decision), RowBytes(last), peers_.clock->Now() + kPoll)));
+  v1::Episode episode = group.episodes->tally(e);
   metrics_.episodes->Increment();
   metrics_.episode_return->Observe(episode.return_());
   episode.set_role(v1::ACTOR);
   episode.set_actor_index(join_.index());
-  episode.set_parameter_version(policy_->version());
-  episode.set_decisions_at(snapshot_decisions_);
+  episode.set_parameter_version(group.version);
+  episode.set_decisions_at(group.snapshot_decisions);
   reporter_.Add(std::move(episode));
-  return episodes_->Start(e);
+  return group.episodes->Start(e);
 }
 
-absl::Status ActorLoop::AwaitTaken(int e, absl::Status write) {
+absl::Status ActorLoop::AwaitTaken(EpisodeWriter& writer, absl::Status write) {
   while (absl::IsDeadlineExceeded(write)) {
     if (Leaving()) return absl::OkStatus();
     POMPC_RETURN_IF_ERROR(CheckLearner());
-    write = writers_[e].Send(peers_.clock->Now() + kPoll);
+    write = writer.Send(peers_.clock->Now() + kPoll);
   }
   return write;
 }
 
-void ActorLoop::Flush() {
+absl::Status ActorLoop::Flush() {
   const absl::Time deadline = peers_.clock->Now() + kFlushTime;
   absl::Status rows;
   if (peers_.stop->HasBeenNotified()) {  // Else the run is over, and replay takes no more rows.
-    for (EpisodeWriter& writer : writers_) rows.Update(writer.Send(deadline));
+    for (Group& group : groups_) {
+      POMPC_RETURN_IF_ERROR(FinishStep(group));
+      for (EpisodeWriter& writer : group.writers) rows.Update(writer.Send(deadline));
+    }
     rows.Update(peers_.replay->Flush(deadline));
   }
   const absl::Status episodes = reporter_.Flush(deadline);
   for (const absl::Status& status : {rows, episodes}) {
     if (!status.ok()) POMPC_LOG(WARNING) << "left with something unsent: " << status;
   }
+  return absl::OkStatus();
 }
 
 }  // namespace pompc

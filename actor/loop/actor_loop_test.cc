@@ -28,9 +28,12 @@ v1::JoinResponse JoinAs(int64_t index, uint64_t writer_id) {
 }
 
 std::unique_ptr<ActorLoop> MakeLoop(TestPeers& t, const v1::JoinResponse& join = JoinAs(0, 1),
-                                    int environments = 2,
-                                    const v1::RunConfig& config = TestConfig()) {
-  auto episodes = Episodes::Create(config.environment(), environments, /*threads=*/2);
+                                    int environments = 2, int groups = 1,
+                                    v1::RunConfig config = TestConfig()) {
+  config.mutable_actor()->set_environments_per_actor(environments);
+  config.mutable_actor()->set_groups(groups);
+  config.mutable_actor()->set_threads(2);
+  auto episodes = Episodes::CreateGroups(config);
   POMPC_CHECK_OK(episodes.status());
   auto loop = ActorLoop::Create(config, join, *std::move(episodes), t.peers());
   POMPC_CHECK_OK(loop.status());
@@ -85,11 +88,13 @@ TEST(ActorLoopTest, WritesARowForEachDecisionAndOneMoreForEachEpisode) {
   EXPECT_EQ(Value(t, "pompc_actor_episodes_total"), ended);
 }
 
-TEST(ActorLoopTest, RowsAreWhatTheEnvironmentGivesForTheirActions) {
+class GroupsTest : public ::testing::TestWithParam<int> {};
+
+TEST_P(GroupsTest, RowsAreWhatTheEnvironmentGivesForTheirActions) {
   TestPeers t;
   t.parameters.Publish(TrainedSnapshot(TestConfig(), 3, 10));
   StopAt(t, 40);
-  ASSERT_TRUE(MakeLoop(t, JoinAs(/*index=*/2, /*writer_id=*/9))->Run().ok());
+  ASSERT_TRUE(MakeLoop(t, JoinAs(/*index=*/2, /*writer_id=*/9), 2, GetParam())->Run().ok());
   const auto recorded = Assemble(t.replay.segments);
   for (int e = 0; e < 2; ++e) {
     const uint64_t seed = SeedFor(TestConfig().seed(), RngRole::kEnvironment, 4 + e, 10);
@@ -111,6 +116,54 @@ TEST(ActorLoopTest, RowsAreWhatTheEnvironmentGivesForTheirActions) {
       }
     }
   }
+}
+
+INSTANTIATE_TEST_SUITE_P(ActorLoopTest, GroupsTest, ::testing::Values(1, 2));
+
+TEST(ActorLoopTest, RandomRowsOfAnEnvironmentDoNotDependOnTheGroups) {
+  std::map<uint64_t, RecordedEpisode> recorded[3];
+  const int groups[3] = {1, 2, 5};
+  for (int i = 0; i < 3; ++i) {
+    TestPeers t;
+    t.parameters.Publish(Untrained());
+    StopAt(t, 100);
+    const auto loop = MakeLoop(t, JoinAs(1, 1), /*environments=*/5, groups[i]);
+    ASSERT_TRUE(loop->Run().ok());
+    recorded[i] = Assemble(t.replay.segments);
+    EXPECT_EQ(Value(t, "pompc_actor_episodes_total"), t.learner.episodes().size());
+  }
+  for (const auto& other : {recorded[1], recorded[2]}) {
+    for (uint64_t id = 0; id < 10; ++id) {  // Two episodes of each environment.
+      const RecordedEpisode& a = recorded[0].at(id);
+      const RecordedEpisode& b = other.at(id);
+      ASSERT_TRUE(a.ended && b.ended) << id;
+      EXPECT_EQ(a.observation, b.observation) << id;
+      EXPECT_EQ(a.action, b.action) << id;
+      EXPECT_EQ(a.reward, b.reward) << id;
+    }
+  }
+}
+
+TEST(ActorLoopTest, GroupsPlanInTurnEachWithTheNewestParameters) {
+  TestPeers t;
+  int64_t version = 0;
+  t.parameters.on_look = [&] {
+    t.parameters.Publish(TrainedSnapshot(TestConfig(), ++version, 10));
+  };
+  StopAt(t, 28);
+  ASSERT_TRUE(MakeLoop(t, JoinAs(0, 1), /*environments=*/2, /*groups=*/2)->Run().ok());
+  const auto recorded = Assemble(t.replay.segments);
+  const RecordedEpisode& first = recorded.at(0);
+  const RecordedEpisode& second = recorded.at(1);
+  ASSERT_TRUE(first.ended && second.ended);
+  for (int row = 0; row < 6; ++row) {
+    // What decided, not what was there when the step was done.
+    EXPECT_LT(first.updates[row], second.updates[row]);
+    if (row < 5) {
+      EXPECT_LT(second.updates[row], first.updates[row + 1]);
+    }
+  }
+  EXPECT_NE(first.action, second.action) << "both groups draw the same noise";
 }
 
 TEST(ActorLoopTest, WaitsForTheFirstSnapshot) {
@@ -247,7 +300,7 @@ TEST(ActorLoopTest, InLockStepDecidesUntilNewerParametersAreDueAndThenWaitsForTh
   publish(4, 105, 106);
   publish(5, 106, 1000);
   StopAtUpdates(t, 50);
-  ASSERT_TRUE(MakeLoop(t, JoinAs(0, 1), /*environments=*/1, config)->Run().ok());
+  ASSERT_TRUE(MakeLoop(t, JoinAs(0, 1), /*environments=*/1, /*groups=*/1, config)->Run().ok());
   EXPECT_TRUE(t.parameters.script_is_done());
   std::vector<int64_t> updates;
   for (const auto& [id, episode] : Assemble(t.replay.segments)) {
@@ -326,7 +379,9 @@ TEST(ActorLoopTest, ActsWithoutLearnerForFiveMinutesAndThenGivesUp) {
 
 TEST(ActorLoopTest, RefusesAnIndexBeyondTheRandomStreams) {
   TestPeers t;
-  auto episodes = Episodes::Create(TestConfig().environment(), 2, 1);
+  v1::RunConfig config = TestConfig();
+  config.mutable_actor()->set_environments_per_actor(2);
+  auto episodes = Episodes::CreateGroups(config);
   ASSERT_TRUE(episodes.ok());
   EXPECT_EQ(ActorLoop::Create(TestConfig(), JoinAs(1 << 23, 1), *std::move(episodes), t.peers())
                 .status()

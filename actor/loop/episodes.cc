@@ -8,12 +8,32 @@
 namespace pompc {
 
 absl::StatusOr<std::unique_ptr<Episodes>> Episodes::Create(const v1::EnvironmentConfig& config,
-                                                           int count, int threads) {
+                                                           int count, int threads, bool busy) {
   EnvironmentOptions options{.task = config.task(), .action_repeat = config.action_repeat()};
   if (config.has_episode_steps()) options.episode_steps = config.episode_steps();
-  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<EnvironmentBatch> batch,
-                         EnvironmentBatch::Create(options, count, std::min(count, threads)));
+  POMPC_ASSIGN_OR_RETURN(
+      std::unique_ptr<EnvironmentBatch> batch,
+      EnvironmentBatch::Create(options, count, std::min(count, threads) + (busy ? 1 : 0)));
   return std::unique_ptr<Episodes>(new Episodes(config, std::move(batch)));
+}
+
+absl::StatusOr<std::vector<std::unique_ptr<Episodes>>> Episodes::CreateGroups(
+    const v1::RunConfig& config) {
+  const v1::ActorConfig& actor = config.actor();
+  const int64_t environments = actor.environments_per_actor();
+  const int64_t num_groups = actor.groups();
+  std::vector<std::unique_ptr<Episodes>> groups;
+  for (int64_t g = 0; g < num_groups; ++g) {
+    const int64_t count = (g + 1) * environments / num_groups - g * environments / num_groups;
+    POMPC_ASSIGN_OR_RETURN(groups.emplace_back(),
+                           Create(config.environment(), static_cast<int>(count), actor.threads(),
+                                  /*busy=*/num_groups > 1));
+  }
+  return groups;
+}
+
+Episodes::~Episodes() {
+  if (stepping_) batch_->FinishStep().IgnoreError();
 }
 
 Episodes::Episodes(const v1::EnvironmentConfig& config, std::unique_ptr<EnvironmentBatch> batch)
@@ -48,11 +68,23 @@ absl::Status Episodes::Start(int e) {
 }
 
 absl::StatusOr<absl::Span<const StepResult>> Episodes::Step(const at::Tensor& actions) {
+  POMPC_RETURN_IF_ERROR(StartStep(actions));
+  return FinishStep();
+}
+
+absl::Status Episodes::StartStep(const at::Tensor& actions) {
   const absl::Span<float> observations(observations_.data_ptr<float>(),
                                        static_cast<size_t>(observations_.numel()));
   POMPC_RETURN_IF_ERROR(
-      batch_->Step({actions.const_data_ptr<float>(), static_cast<size_t>(actions.numel())},
-                   observations, absl::MakeSpan(results_)));
+      batch_->StartStep({actions.const_data_ptr<float>(), static_cast<size_t>(actions.numel())},
+                        observations, absl::MakeSpan(results_)));
+  stepping_ = true;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<absl::Span<const StepResult>> Episodes::FinishStep() {
+  stepping_ = false;
+  POMPC_RETURN_IF_ERROR(batch_->FinishStep());
   starts_.fill_(false);
   for (int e = 0; e < count(); ++e) {
     v1::Episode& tally = tallies_[e];

@@ -23,10 +23,16 @@ namespace pompc {
 
 class Episodes {
  public:
-  // `count` environments of the config's task, stepped by `threads` threads. Seed() and Start()
-  // each of them next.
+  // `count` environments of the config's task, stepped by `threads` threads; the calling thread is
+  // one of them unless it is `busy` with something else. Seed() and Start() each of them next.
   static absl::StatusOr<std::unique_ptr<Episodes>> Create(const v1::EnvironmentConfig& config,
-                                                          int count, int threads);
+                                                          int count, int threads,
+                                                          bool busy = false);
+  // The environments of an actor in its groups, in order, as even as can be.
+  static absl::StatusOr<std::vector<std::unique_ptr<Episodes>>> CreateGroups(
+      const v1::RunConfig& config);
+  // Waits for a step under way.
+  ~Episodes();
 
   int count() const { return static_cast<int>(batch_->size()); }
   const v1::TaskSizes& sizes() const { return sizes_; }
@@ -37,6 +43,12 @@ class Episodes {
   // One decision of every environment. actions: [E, A] float32, contiguous. The results, [E], are
   // valid until the next call; Start() those whose episode ended before it.
   absl::StatusOr<absl::Span<const StepResult>> Step(const at::Tensor& actions);
+  // Step() in two parts, for a caller that has something else to do meanwhile. `actions` must stay
+  // as they are; no other call in between.
+  absl::Status StartStep(const at::Tensor& actions);
+  absl::StatusOr<absl::Span<const StepResult>> FinishStep();
+  // From the start of the last step until its last environment was done.
+  absl::Duration step_duration() const { return batch_->step_duration(); }
 
   // [E, O] float32 and bool [E]: what to decide on, and whether an episode starts there. Both are
   // overwritten by Start() and Step().
@@ -64,6 +76,7 @@ class Episodes {
   std::vector<StepResult> results_;
   std::vector<v1::Episode> tallies_;
   int64_t env_steps_ = 0;
+  bool stepping_ = false;
 };
 
 }  // namespace pompc

@@ -10,6 +10,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
@@ -59,12 +60,10 @@ absl::StatusOr<v1::GetConfigResponse> AskForConfig(const Flags& flags, const Act
 
 absl::Status RunActor(const Flags& flags, const v1::RunConfig& config,
                       std::shared_ptr<grpc::Channel> learner_channel, ActingPeers peers) {
-  POMPC_ASSIGN_OR_RETURN(
-      std::unique_ptr<Episodes> episodes,
-      Episodes::Create(config.environment(), config.actor().environments_per_actor(),
-                       config.actor().threads()));
+  POMPC_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Episodes>> groups,
+                         Episodes::CreateGroups(config));
   POMPC_ASSIGN_OR_RETURN(const v1::JoinResponse join,
-                         JoinRun(peers, v1::ACTOR, flags.index, episodes->sizes()));
+                         JoinRun(peers, v1::ACTOR, flags.index, groups.front()->sizes()));
   // The shards of replay share the actors.
   const int shards = join.replay_addresses_size();
   std::shared_ptr<grpc::Channel> replay_channel =
@@ -75,7 +74,7 @@ absl::Status RunActor(const Flags& flags, const v1::RunConfig& config,
       std::move(replay_channel), peers.clock, peers.metrics);
   peers.replay = &replay;
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<ActorLoop> loop,
-                         ActorLoop::Create(config, join, std::move(episodes), peers));
+                         ActorLoop::Create(config, join, std::move(groups), peers));
   return loop->Run();
 }
 

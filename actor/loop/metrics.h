@@ -18,6 +18,7 @@ struct ActorMetrics {
         plan_nonfinite(registry->GetCounter("pompc_actor_plan_nonfinite_total")),
         params_version(registry->GetGauge("pompc_actor_params_version")),
         params_received(registry->GetGauge("pompc_actor_params_received_timestamp_seconds")),
+        physics_wait(registry->GetCounter("pompc_actor_physics_wait_seconds_total")),
         params_wait(registry->GetCounter("pompc_actor_params_wait_seconds_total")) {}
 
   Counter* const env_steps;
@@ -29,6 +30,7 @@ struct ActorMetrics {
   Counter* const plan_nonfinite;
   Gauge* const params_version;
   Gauge* const params_received;
+  Counter* const physics_wait;
   Counter* const params_wait;
 };
 

@@ -290,6 +290,9 @@ void CheckFlow(const v1::RunConfig& config, Rules& rules) {
       {"replay.rate_tolerance_updates", "actor.segment_rows", "learning.updates_per_decision"},
       "one segment is worth ", Number(a.segment_rows() * l.updates_per_decision()),
       " updates and must fit into the band of 2 * rate_tolerance_updates, or both sides wait");
+  rules.Require(a.groups() <= a.environments_per_actor(),
+                {"actor.groups", "actor.environments_per_actor"},
+                "each group needs an environment: groups must be at most environments_per_actor");
   rules.Require(
       a.upload_queue_rows() >= int64_t{a.segment_rows()} * a.environments_per_actor(),
       {"actor.upload_queue_rows", "actor.segment_rows", "actor.environments_per_actor"},

@@ -193,6 +193,8 @@ TEST(MistakesTest, EveryRuleIsEnforcedAlone) {
       {{"actor.max_parameter_lag_updates=0", "actor.segment_rows=1",
         "replay.rate_tolerance_updates=1", "learning.seed_decisions=3", "learning.seed_episodes=0"},
        "the seed phase of 3 decisions must fill a window"},
+      {{"actor.groups=3", "actor.environments_per_actor=2"},
+       "actor.groups = 3, actor.environments_per_actor = 2: each group needs an environment"},
       {{"actor.segment_rows=401", "actor.upload_queue_rows=401"},
        "one segment is worth 401 updates"},
       {{"actor.upload_queue_rows=199", "actor.environments_per_actor=4"},
