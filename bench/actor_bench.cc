@@ -1,0 +1,112 @@
+// Overlap of planning and physics in one actor: decisions per second with 1 and more groups of
+// environments, and how busy planner and physics are. No learner and no replay: parameters are
+// there from the start, rows are dropped.
+//
+//   actor_bench [--set path=value]...   e.g. --set actor.environments_per_actor=16
+#include <ATen/Parallel.h>
+
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "actor/loop/actor_loop.h"
+#include "common/base/check.h"
+#include "common/base/thread.h"
+#include "common/config/config.h"
+#include "common/model/parameters.h"
+#include "learner/client/fake_learner_client.h"
+
+namespace pompc {
+namespace {
+
+constexpr absl::Duration kWarmUp = absl::Seconds(1), kTime = absl::Seconds(5);
+
+class DroppingWriter final : public ReplayWriter {
+ public:
+  absl::Status Append(v1::Segment, absl::Time) override { return absl::OkStatus(); }
+  absl::Status Flush(absl::Time) override { return absl::OkStatus(); }
+};
+
+struct Sums {
+  double decisions, plan_seconds, step_seconds, physics_wait_seconds;
+};
+
+void Measure(v1::RunConfig config, int groups) {
+  config.mutable_actor()->set_groups(groups);
+  auto episodes = Episodes::CreateGroups(config);
+  POMPC_CHECK_OK(episodes.status());
+  const v1::TaskSizes sizes = episodes->front()->sizes();
+  auto parameters =
+      Parameters::Create(ModelSpec::FromConfig(config, sizes.observation_dim(), sizes.action_dim()),
+                         ParameterUse::kActing);
+  POMPC_CHECK_OK(parameters.status());
+  (*parameters)->Initialise(1);
+  v1::ParameterSnapshot snapshot;
+  snapshot.set_trained(true);
+  snapshot.set_data((*parameters)->Snapshot());
+  FakeParameterSubscriber subscriber;
+  subscriber.Publish(snapshot);
+
+  Event stop;
+  MetricsRegistry metrics;
+  FakeLearnerClient learner({});
+  DroppingWriter replay;
+  const ActingPeers peers{.learner = &learner,
+                          .parameters = &subscriber,
+                          .replay = &replay,
+                          .clock = RealClock(),
+                          .stop = &stop,
+                          .metrics = &metrics};
+  auto loop = ActorLoop::Create(config, v1::JoinResponse(), *std::move(episodes), peers);
+  POMPC_CHECK_OK(loop.status());
+  const auto sums = [&metrics] {
+    const auto sum = [](Histogram* h) { return h->Collect().histogram.sample_sum; };
+    return Sums{metrics.GetCounter("pompc_actor_decisions_total")->Value(),
+                sum(metrics.GetHistogram("pompc_actor_plan_duration_seconds")),
+                sum(metrics.GetHistogram("pompc_actor_step_duration_seconds")),
+                metrics.GetCounter("pompc_actor_physics_wait_seconds_total")->Value()};
+  };
+  Thread actor("actor", [&] {
+    at::set_num_threads(config.actor().threads());
+    POMPC_CHECK_OK((*loop)->Run());
+  });
+  RealClock()->SleepUntil(RealClock()->Now() + kWarmUp);
+  const Sums before = sums();
+  const absl::Time start = RealClock()->Now();
+  RealClock()->SleepUntil(start + kTime);
+  const Sums after = sums();
+  const double seconds = absl::ToDoubleSeconds(RealClock()->Now() - start);
+  stop.Notify();
+  actor.Join();
+  const auto percent = [&](double a, double b) { return 100 * (b - a) / seconds; };
+  std::printf("%6d %14.0f %12.0f%% %12.0f%% %19.0f%%\n", groups,
+              (after.decisions - before.decisions) / seconds,
+              percent(before.plan_seconds, after.plan_seconds),
+              percent(before.step_seconds, after.step_seconds),
+              percent(before.physics_wait_seconds, after.physics_wait_seconds));
+  std::fflush(stdout);
+}
+
+int Main(int argc, char** argv) {
+  std::vector<std::string> sets = {"environment.task=walker-walk",
+                                   "actor.environments_per_actor=16"};
+  for (int i = 1; i + 1 < argc; i += 2) {
+    POMPC_CHECK(std::strcmp(argv[i], "--set") == 0) << argv[i];
+    sets.push_back(argv[i + 1]);
+  }
+  const absl::StatusOr<v1::RunConfig> config = LoadRunConfig("quickstart", "", sets);
+  POMPC_CHECK_OK(config.status());
+  std::printf("%s, %d environments, %d threads\n", config->environment().task().c_str(),
+              config->actor().environments_per_actor(), config->actor().threads());
+  std::printf("%6s %14s %13s %13s %20s\n", "groups", "decisions/s", "planner busy", "physics busy",
+              "waiting for physics");
+  for (const int groups : {1, 2, 4}) Measure(*config, groups);
+  return 0;
+}
+
+}  // namespace
+}  // namespace pompc
+
+int main(int argc, char** argv) { return pompc::Main(argc, argv); }
