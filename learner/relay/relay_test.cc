@@ -280,6 +280,28 @@ TEST(RelayTest, LeavesAfterTheRunIsFinishedAndItsSubscribersHaveLeft) {
   EXPECT_TRUE(inner_end.ok()) << inner_end;
 }
 
+TEST(RelayTest, JoinsAgainForItsSubscribersWhenTheLearnerHasForgottenThem) {
+  FakeClock clock;
+  TestLearner learner;
+  TestRelay relay(learner.address(), &clock);
+  Client client(relay.address());
+  ASSERT_TRUE(client.learner.Join(testing::JoinAs(v1::ACTOR), Soon()).ok());
+  learner.Stop();
+  learner.Start(0);  // Knows no sizes and so publishes nothing.
+  Event stop;
+  Thread run("relay", [&] { POMPC_CHECK_OK(relay->Run(stop)); });
+  std::optional<v1::TaskSizes> sizes;
+  for (int i = 0; i < 2500 && !sizes.has_value(); ++i) {
+    clock.Advance(absl::Milliseconds(100));
+    sizes = learner->roster.AwaitSizes(RealClock()->Now() + absl::Milliseconds(5));
+  }
+  stop.Notify();
+  clock.Advance(absl::Seconds(1));
+  run.Join();
+  ASSERT_TRUE(sizes.has_value());
+  EXPECT_EQ(sizes->action_dim(), testing::TestSizes().action_dim());
+}
+
 TEST(RelayTest, GivesUpWhenThereIsNoLearnerForFiveMinutes) {
   FakeClock clock;
   TestRelay relay(NewAddress(), &clock);
