@@ -48,7 +48,7 @@ class Publisher {
   // Makes `snapshot` the newest; fills in version, learner_id and checksum. Returns the version.
   // From one thread at a time.
   int64_t Publish(v1::ParameterSnapshot snapshot);
-  // Makes a snapshot of another publisher the newest, in the bytes that it came in.
+  // Makes a snapshot of another publisher the newest, in the bytes that it came in. Likewise.
   void PassOn(const v1::ParameterSnapshot& snapshot, const grpc::ByteBuffer& bytes);
 
   // The newest version; first_version - 1 before the first.

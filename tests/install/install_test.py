@@ -36,7 +36,8 @@ def main():
         tree = (folder / "installed").rename(folder / "moved")
 
         programs = sorted((tree / "bin").iterdir())
-        assert {"pompc", "pompc-actor", "pompc-learner", "pompc-replay"} <= {p.name for p in programs}
+        assert {"pompc", "pompc-actor", "pompc-learner", "pompc-relay",
+                "pompc-replay"} <= {p.name for p in programs}
         for program in programs:
             for line in run("ldd", program).splitlines():
                 library = line.partition(" => ")[2].partition(" (")[0]
