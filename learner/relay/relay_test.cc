@@ -253,7 +253,8 @@ TEST(RelayTest, LeavesAfterTheRunIsFinishedAndItsSubscribersHaveLeft) {
   TestLearner learner;
   learner->publisher.Publish(Snapshot(1));
   TestRelay inner(learner.address());
-  auto outer = std::make_unique<TestRelay>(inner.address());
+  FakeClock clock;
+  auto outer = std::make_unique<TestRelay>(inner.address(), &clock);
   auto client = std::make_unique<Client>(outer->address());
   client->Await(0);
   const Event stop;
@@ -271,8 +272,16 @@ TEST(RelayTest, LeavesAfterTheRunIsFinishedAndItsSubscribersHaveLeft) {
   // The last report still gets through.
   const auto report = testing::Report(1, 1, {testing::TestEpisode(v1::ACTOR, 12)});
   EXPECT_TRUE(client->learner.ReportEpisodes(report, Soon()).ok());
+  const auto pass = [&](int seconds) {
+    for (int i = 0; i < seconds && !outer_left.HasBeenNotified(); ++i) {
+      clock.Advance(absl::Seconds(1));
+      std::this_thread::yield();
+    }
+  };
+  pass(10'000);
   EXPECT_FALSE(outer_left.HasBeenNotified());
   client.reset();
+  while (!outer_left.HasBeenNotified()) pass(1);
   outer_run.Join();
   EXPECT_TRUE(outer_end.ok()) << outer_end;
   outer.reset();
