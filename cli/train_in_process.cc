@@ -32,9 +32,9 @@ constexpr absl::Duration kLineInterval = absl::Seconds(10);
 constexpr size_t kMeanOf = 10;  // Training episodes in the return that is shown.
 
 // Keeps the records of a run and what its lines of progress say.
-class Journal {
+class Recorder {
  public:
-  Journal(const v1::RunConfig& config, std::unique_ptr<RunRecords> records)
+  Recorder(const v1::RunConfig& config, std::unique_ptr<RunRecords> records)
       : records_(std::move(records)),
         clock_(RealClock()),
         start_(clock_->Now()),
@@ -167,7 +167,7 @@ absl::Status TrainInProcess(const TrainOptions& options) {
   POMPC_ASSIGN_OR_RETURN(
       std::unique_ptr<RunRecords> records,
       RunRecords::Open(options.run_dir, config.environment().action_repeat(), StatNames(), {}));
-  Journal journal(config, std::move(records));
+  Recorder recorder(config, std::move(records));
   std::printf("Training %s with preset %s, seed %s, in one process, into %s\n",
               config.environment().task().c_str(), config.preset().c_str(),
               absl::StrCat(config.seed()).c_str(), options.run_dir.c_str());
@@ -178,23 +178,23 @@ absl::Status TrainInProcess(const TrainOptions& options) {
   absl::Time next_checkpoint = RealClock()->Now() + checkpoint_every;
   while (!run->Complete() && !stop.HasBeenNotified()) {
     POMPC_ASSIGN_OR_RETURN(const InProcessRun::Progress progress, run->Step());
-    journal.See(*run);
-    POMPC_RETURN_IF_ERROR(journal.Add(progress));
+    recorder.See(*run);
+    POMPC_RETURN_IF_ERROR(recorder.Add(progress));
     const bool evaluate =
         run->trained() && (run->decisions() >= next_evaluation || run->Complete());
     if (evaluate) {
       next_evaluation = (run->decisions() / every + 1) * every;
-      const absl::Status evaluated = journal.Evaluate(*run, *evaluator, stop);
+      const absl::Status evaluated = recorder.Evaluate(*run, *evaluator, stop);
       if (!evaluated.ok() && !absl::IsCancelled(evaluated)) return evaluated;
     }
-    journal.Show(evaluate || run->Complete());
+    recorder.Show(evaluate || run->Complete());
     if (RealClock()->Now() >= next_checkpoint) {
-      POMPC_RETURN_IF_ERROR(journal.SaveCheckpoint(*run, options));
+      POMPC_RETURN_IF_ERROR(recorder.SaveCheckpoint(*run, options));
       next_checkpoint = RealClock()->Now() + checkpoint_every;
     }
   }
-  POMPC_RETURN_IF_ERROR(journal.SaveCheckpoint(*run, options));
-  PrintSummary(options, journal.status(), run->Complete(), /*restarts=*/0);
+  POMPC_RETURN_IF_ERROR(recorder.SaveCheckpoint(*run, options));
+  PrintSummary(options, recorder.status(), run->Complete(), /*restarts=*/0);
   return run->Complete() ? absl::OkStatus() : absl::CancelledError("stopped on request");
 }
 
