@@ -9,6 +9,7 @@ find_package(CLI11 REQUIRED)
 find_package(GTest REQUIRED)
 find_package(benchmark REQUIRED)
 find_package(gRPC REQUIRED)
+find_package(RocksDB REQUIRED)
 find_program(POMPC_GRPC_PLUGIN grpc_cpp_plugin REQUIRED)
 # gRPC's RE2 would add -pthread to whoever links it, and so make the precompiled header, which is
 # built without, unusable there. With this glibc the flag does nothing else.

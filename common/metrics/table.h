@@ -62,6 +62,9 @@ inline constexpr MetricSpec kMetricTable[] = {
     {"pompc_replay_duplicate_segments_total", internal::kC, "", "Segments received again and dropped."},
     {"pompc_replay_updated_rows_total", internal::kC, "rows", "Rows overwritten by reanalyze."},
     {"pompc_replay_stale_updates_total", internal::kC, "updates", "Rows that reanalyze came too late for."},
+    {"pompc_replay_journal_bytes", internal::kG, "bytes", "Size of the journal's folder."},
+    {"pompc_replay_journal_write_duration_seconds", internal::kH, "seconds", "Writing, and syncing, what the journal had queued.", "", "", internal::kDurationBuckets},
+    {"pompc_replay_journal_failures_total", internal::kC, "", "Writes to the journal that failed or were dropped."},
     {"pompc_replay_writers", internal::kG, "", "Writers connected."},
     // Learner.
     {"pompc_learner_updates_total", internal::kC, "updates", "Gradient updates, pretraining included."},

@@ -191,6 +191,30 @@ TEST(ReplayE2eTest, WriterStartsOverInANewTableWithWhatIsNotAcknowledged) {
   EXPECT_EQ(info.windows(), (6 + 1 - 1) + (3 + 3 - 1) + (2 - 1)) << "an episode was torn";
 }
 
+TEST(ReplayE2eTest, AJournaledReplayThatDiesIsNoEventForItsPeers) {
+  std::string folder = ::testing::TempDir() + "/replay-XXXXXX";
+  ASSERT_NE(mkdtemp(folder.data()), nullptr);
+  TestServer server(folder);
+  v1::TableConfig table = TestTable(2, 10'000);
+  table.set_journal(v1::TableConfig::PROCESS);
+  auto sampler = MakeSampler(server, table);
+  auto writer = MakeWriter(server, 7);
+  ColumnBatch batch;
+  constexpr int kSegments = 40;
+  for (int i = 0; i < kSegments; ++i) {
+    ASSERT_TRUE(writer->Append(Rows(7, 5 * i, 5), kNever).ok());
+    if (i % 10 == 5) server.ReplaceReplay();
+    if (i % 10 == 7) {
+      ASSERT_TRUE(sampler->Next(kNever, &batch).ok());
+    }
+  }
+  ASSERT_TRUE(writer->Flush(kNever).ok());
+  const v1::InfoResponse info = server.replay().Info();
+  EXPECT_EQ(info.inserted_rows(), 5 * kSegments);
+  EXPECT_EQ(info.inserted_segments(), kSegments);
+  EXPECT_EQ(info.windows(), 5 * kSegments - 1) << "the episode was torn";
+}
+
 TEST(ReplayE2eTest, WriterRunsAheadOfTheLimiterByItsCreditsOnly) {
   TestServer server;
   v1::TableConfig table = TestTable(2, 1000);

@@ -12,6 +12,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/server.h"
 #include "gtest/gtest.h"
+#include "replay/server/journal.h"
 #include "replay/server/replay.h"
 #include "replay/server/service.h"
 
@@ -19,7 +20,11 @@ namespace pompc::testing {
 
 class TestServer {
  public:
-  TestServer() : address_(absl::StrCat("unix:", ::testing::TempDir(), "/replay-", getpid())) {
+  // With a journal in `folder`, unless that is empty.
+  explicit TestServer(std::string folder = "")
+      : address_(absl::StrCat("unix:", ::testing::TempDir(), "/replay-", getpid())),
+        folder_(std::move(folder)) {
+    MakeReplay();
     Start();
   }
 
@@ -35,10 +40,12 @@ class TestServer {
     server_ = *std::move(server);
   }
   void Stop() { server_.reset(); }
-  // The server dies with its rows, and another one takes its place, not configured yet.
+  // The server dies, and another one takes its place: with the rows of its journal, or without and
+  // not configured yet.
   void ReplaceReplay() {
     Stop();
-    replay_ = std::make_unique<Replay>(RealClock(), &metrics_);
+    replay_.reset();
+    MakeReplay();
     Start();
   }
 
@@ -52,9 +59,21 @@ class TestServer {
   MetricsRegistry* metrics() { return &metrics_; }
 
  private:
-  const std::string address_;
+  void MakeReplay() {
+    if (folder_.empty()) {
+      replay_ = std::make_unique<Replay>(RealClock(), &metrics_);
+      return;
+    }
+    auto journal = Journal::Open(folder_, RealClock(), &metrics_);
+    POMPC_CHECK_OK(journal.status());
+    auto restored = Replay::Restore(*std::move(journal), RealClock(), &metrics_);
+    POMPC_CHECK_OK(restored.status());
+    replay_ = *std::move(restored);
+  }
+
+  const std::string address_, folder_;
   MetricsRegistry metrics_;
-  std::unique_ptr<Replay> replay_ = std::make_unique<Replay>(RealClock(), &metrics_);
+  std::unique_ptr<Replay> replay_;
   std::unique_ptr<ReplayService> service_;
   std::unique_ptr<RpcServer> server_;
 };

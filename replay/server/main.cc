@@ -1,9 +1,11 @@
 // pompc-replay: the replay service as a process of its own.
 //
-// It needs to know nothing of the run: the learner declares the table when it connects.
+// It needs to know nothing of the run: the learner declares the table when it connects, and whether
+// its rows are to be journaled.
 #include <cstdlib>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
@@ -14,17 +16,28 @@
 #include "common/metrics/metrics.h"
 #include "common/metrics/server.h"
 #include "common/rpc/server.h"
+#include "replay/server/journal.h"
 #include "replay/server/replay.h"
 #include "replay/server/service.h"
 
 namespace pompc {
 namespace {
 
-absl::Status Serve(const std::string& listen, const std::string& metrics_listen) {
+absl::StatusOr<std::unique_ptr<Replay>> MakeReplay(const std::string& journal_folder,
+                                                   MetricsRegistry* metrics) {
+  if (journal_folder.empty()) return std::make_unique<Replay>(RealClock(), metrics);
+  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<Journal> journal,
+                         Journal::Open(journal_folder, RealClock(), metrics));
+  return Replay::Restore(std::move(journal), RealClock(), metrics);
+}
+
+absl::Status Serve(const std::string& listen, const std::string& metrics_listen,
+                   const std::string& journal_folder) {
   const Event& termination = TerminationRequest();
   MetricsRegistry metrics;
-  Replay replay(RealClock(), &metrics);
-  ReplayService service(&replay, &metrics);
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Replay> replay,
+                         MakeReplay(journal_folder, &metrics));
+  ReplayService service(replay.get(), &metrics);
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
                          RpcServer::Start(listen, {&service}));
   POMPC_ASSIGN_OR_RETURN(
@@ -35,9 +48,9 @@ absl::Status Serve(const std::string& listen, const std::string& metrics_listen)
   termination.Wait();
 
   // Peers that wait are told UNAVAILABLE and come back to the next replay.
-  replay.Close();
+  replay->Close();
   server->Shutdown(absl::Seconds(1));
-  const v1::InfoResponse info = replay.Info();
+  const v1::InfoResponse info = replay->Info();
   POMPC_LOG(INFO) << "stopped inserted_rows=" << info.inserted_rows()
                   << " sampled_batches=" << info.sampled_batches();
   return absl::OkStatus();
@@ -54,10 +67,13 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--metrics-listen", metrics_listen, "host:port of /metrics and /healthz")
       ->capture_default_str();
+  std::string journal;
+  app.add_option("--journal", journal,
+                 "Folder of the journal, from which rows are restored; default: none is kept");
   CLI11_PARSE(app, argc, argv);
 
   pompc::InitLogging("replay");
-  const absl::Status status = pompc::Serve(listen, metrics_listen);
+  const absl::Status status = pompc::Serve(listen, metrics_listen, journal);
   if (status.ok()) return EXIT_SUCCESS;
   POMPC_LOG(ERROR) << "cannot serve status=" << status;
   return EXIT_FAILURE;

@@ -4,9 +4,11 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/base/check.h"
+#include "common/base/log.h"
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
 #include "google/protobuf/util/message_differencer.h"
@@ -18,6 +20,16 @@ using google::protobuf::util::MessageDifferencer;
 
 void Run(std::vector<std::function<void()>>& callbacks) {
   for (std::function<void()>& callback : callbacks) callback();
+}
+
+// Marks of the journal while the ring turns once. More of them let go of old rows earlier, but each
+// has four bytes for every window.
+constexpr int64_t kMarksPerRing = 4;
+
+constexpr size_t kLongestCheckpointName = 64;
+
+int64_t Decisions(const v1::Segment& segment) {
+  return segment.num_rows() - (segment.ends_episode() ? 1 : 0);
 }
 
 }  // namespace
@@ -45,6 +57,85 @@ void Replay::BlockedTime::Set(bool blocked, absl::Time now) {
   since = blocked ? std::optional(now) : std::nullopt;
 }
 
+absl::StatusOr<std::unique_ptr<Replay>> Replay::Restore(std::unique_ptr<Journal> journal,
+                                                        Clock* clock, MetricsRegistry* metrics) {
+  auto replay = std::make_unique<Replay>(clock, metrics);
+  replay->journal_ = std::move(journal);
+  if (replay->journal_->header().has_value()) {
+    absl::MutexLock lock(&replay->mu_);
+    POMPC_RETURN_IF_ERROR(replay->RestoreTable());
+  }
+  return replay;
+}
+
+absl::Status Replay::RestoreTable() {
+  const absl::Time start = clock_->Now();
+  const v1::JournalHeader& header = *journal_->header();
+  POMPC_ASSIGN_OR_RETURN(Parts parts, MakeParts(header.table()));
+  UseTable(header.table(), header.table_id(), std::move(parts));
+  Table* const table = table_.get();
+  uint64_t missing_until = 0;  // Key after the rows of which the journal has no content.
+  Journal::Reader reader;
+  reader.state = [&](const v1::TableState& state) {
+    missing_until = state.next_key();
+    return table->RestoreState(state);
+  };
+  reader.segment = [&](const v1::Segment& segment) {
+    POMPC_RETURN_IF_ERROR(table->CheckSegment(segment));
+    return table->Append(segment);
+  };
+  reader.update = [&](uint64_t key, uint64_t column, std::string_view data) {
+    if (column >= table->schema().columns().size()) {
+      return absl::DataLossError(absl::StrCat("an update of column ", column));
+    }
+    const ColumnRows rows = {.column = static_cast<int>(column), .data = data};
+    return table->Update({key}, {rows}).status();
+  };
+  absl::StatusOr<uint64_t> newest_mark = journal_->Read(reader);
+  if (newest_mark.ok() && missing_until > 1 && table_->IsStored(missing_until - 1)) {
+    newest_mark = absl::DataLossError("the newest rows are missing");
+  }
+  if (!newest_mark.ok()) {
+    return absl::Status(newest_mark.status().code(),
+                        absl::StrCat("cannot restore the journal in ", journal_->folder(), ": ",
+                                     newest_mark.status().message()));
+  }
+  limiter_->Inserted(table_->counts().inserted_decisions);
+  limiter_->SetUpdates(journal_->counters().sampled_batches());
+  duplicate_segments_ = journal_->counters().duplicate_segments();
+  updated_rows_ = journal_->counters().updated_rows();
+  stale_rows_ = journal_->counters().stale_rows();
+  next_mark_ = *newest_mark + MarkDistance();
+  rows_->Set(table_->counts().rows);
+  bytes_->Set(table_->counts().bytes);
+  POMPC_LOG(INFO) << "restored from the journal folder=" << journal_->folder()
+                  << " run_id=" << config_.run_id() << " rows=" << table_->counts().rows
+                  << " inserted_rows=" << table_->counts().inserted_rows
+                  << " seconds=" << absl::ToDoubleSeconds(clock_->Now() - start);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Replay::Parts> Replay::MakeParts(const v1::TableConfig& config) {
+  POMPC_ASSIGN_OR_RETURN(RateLimiter limiter, RateLimiter::Create(config.limits()));
+  POMPC_ASSIGN_OR_RETURN(Schema schema, Schema::Create(config.schema()));
+  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<Table> table,
+                         Table::Create({.schema = schema,
+                                        .capacity_rows = config.capacity_rows(),
+                                        .capacity_bytes = config.capacity_bytes(),
+                                        .window_rows = config.window_rows()}));
+  return Parts{std::make_shared<const Schema>(std::move(schema)), std::move(table), limiter};
+}
+
+void Replay::UseTable(const v1::TableConfig& config, uint64_t table_id, Parts parts) {
+  config_ = config;
+  table_id_ = table_id;
+  schema_ = std::move(parts.schema);
+  table_ = std::move(parts.table);
+  limiter_ = parts.limiter;
+}
+
+bool Replay::UsesJournal() const { return config_.journal() != v1::TableConfig::NONE; }
+
 absl::Status Replay::Configure(const v1::ConfigureRequest& request) {
   const v1::TableConfig& config = request.table();
   if (config.writer_credits() < 1) {
@@ -55,6 +146,12 @@ absl::Status Replay::Configure(const v1::ConfigureRequest& request) {
     return absl::InvalidArgumentError(
         absl::StrCat("updates_done: ", request.updates_done(), "; must be at least 0"));
   }
+  if (config.journal() != v1::TableConfig::NONE && journal_ == nullptr) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("journal: ", v1::TableConfig::Journal_Name(config.journal()),
+                     ", but this replay has no folder for a journal; start it with --journal DIR, "
+                     "or set replay.journal=NONE"));
+  }
   Callbacks callbacks;
   {
     absl::MutexLock lock(&mu_);
@@ -63,25 +160,25 @@ absl::Status Replay::Configure(const v1::ConfigureRequest& request) {
     MessageDifferencer differencer;
     differencer.ReportDifferencesToString(&difference);
     if (table_ == nullptr || !differencer.Compare(config_, config)) {
-      if (table_ != nullptr && table_->counts().inserted_rows > 0) {
+      if (table_ != nullptr &&
+          (table_->counts().inserted_rows > 0 || !journaling_writers_.empty())) {
         return absl::FailedPreconditionError(absl::StrCat(
             "replay holds ", table_->counts().rows, " rows of run \"", config_.run_id(),
             "\" with another table; start an empty replay, or use the same table: ",
             absl::StrReplaceAll(absl::StripTrailingAsciiWhitespace(difference), {{"\n", "; "}})));
       }
-      POMPC_ASSIGN_OR_RETURN(RateLimiter limiter, RateLimiter::Create(config.limits()));
-      POMPC_ASSIGN_OR_RETURN(Schema schema, Schema::Create(config.schema()));
-      POMPC_ASSIGN_OR_RETURN(std::unique_ptr<Table> table,
-                             Table::Create({.schema = schema,
-                                            .capacity_rows = config.capacity_rows(),
-                                            .capacity_bytes = config.capacity_bytes(),
-                                            .window_rows = config.window_rows()}));
+      POMPC_ASSIGN_OR_RETURN(Parts parts, MakeParts(config));
+      const uint64_t table_id =
+          std::max(table_id_ + 1, static_cast<uint64_t>(absl::ToUnixMicros(clock_->Now())));
+      if (config.journal() != v1::TableConfig::NONE) {
+        v1::JournalHeader header;
+        *header.mutable_table() = config;
+        header.set_table_id(table_id);
+        POMPC_RETURN_IF_ERROR(journal_->Begin(header));
+      }
       callbacks = FailWaiting(absl::UnavailableError("the table was configured anew"));
-      config_ = config;
-      schema_ = std::make_shared<const Schema>(std::move(schema));
-      table_ = std::move(table);
-      table_id_ = std::max(table_id_ + 1, static_cast<uint64_t>(absl::ToUnixMicros(clock_->Now())));
-      limiter_ = limiter;
+      UseTable(config, table_id, std::move(parts));
+      next_mark_ = 1 + MarkDistance();  // The journal has put the first.
     }
     if (request.has_updates_done()) {
       limiter_->SetUpdates(request.updates_done());
@@ -152,10 +249,19 @@ Replay::Callbacks Replay::Dispatch() {
   Callbacks callbacks;
   for (bool progress = true; progress;) {
     progress = false;
-    if (!waiting_appends_.empty() && limiter_->CanInsert(table_->num_windows() > 0)) {
+    if (CanInsert()) {
       WaitingAppend append = std::move(waiting_appends_.extract(waiting_appends_.begin()).mapped());
-      callbacks.push_back(
-          [done = std::move(append.done), result = InsertNow(append.segment)] { done(result); });
+      if (UsesJournal() && !table_->IsDuplicate(append.segment)) {
+        const absl::Status status = table_->CheckOrder(append.segment, journaling_writers_.size());
+        if (status.ok()) {
+          StartJournaling(std::move(append));
+        } else {
+          callbacks.push_back([done = std::move(append.done), status] { done(status); });
+        }
+      } else {
+        callbacks.push_back(
+            [done = std::move(append.done), result = InsertNow(append.segment)] { done(result); });
+      }
       progress = true;
     }
     if (!waiting_samples_.empty() && limiter_->CanSample(table_->num_windows() > 0)) {
@@ -167,6 +273,55 @@ Replay::Callbacks Replay::Dispatch() {
   }
   UpdateBlockedTimes();
   return callbacks;
+}
+
+bool Replay::CanInsert() const {
+  if (waiting_appends_.empty()) return false;
+  RateLimiter limiter = *limiter_;
+  limiter.Inserted(journaling_decisions_);
+  // Whether a writer's next segment is right is known when the one before is stored.
+  return limiter.CanInsert(table_->num_windows() > 0) &&
+         !journaling_writers_.contains(waiting_appends_.begin()->second.segment.writer_id());
+}
+
+void Replay::StartJournaling(WaitingAppend append) {
+  journaling_writers_.insert(append.segment.writer_id());
+  journaling_decisions_ += Decisions(append.segment);
+  v1::JournalCounters counters;
+  counters.set_sampled_batches(limiter_->updates());
+  counters.set_duplicate_segments(duplicate_segments_);
+  counters.set_updated_rows(updated_rows_);
+  counters.set_stale_rows(stale_rows_);
+  journal_->Append(std::move(append.segment), counters,
+                   [this, done = std::move(append.done)](const absl::Status& written,
+                                                         const v1::Segment& segment) {
+                     OnJournaled(written, segment, done);
+                   });
+}
+
+void Replay::OnJournaled(const absl::Status& written, const v1::Segment& segment,
+                         const AppendCallback& done) {
+  Callbacks callbacks;
+  {
+    absl::MutexLock lock(&mu_);
+    journaling_writers_.erase(segment.writer_id());
+    journaling_decisions_ -= Decisions(segment);
+    callbacks.push_back(
+        [&done, result = written.ok() ? InsertNow(segment) : written] { done(result); });
+    MarkIfDue();
+    for (auto& callback : Dispatch()) callbacks.push_back(std::move(callback));
+  }
+  Run(callbacks);
+}
+
+uint64_t Replay::MarkDistance() const {
+  return std::max<int64_t>(1, table_->capacity_rows() / kMarksPerRing);
+}
+
+void Replay::MarkIfDue() {
+  if (table_->newest_key() + 1 < next_mark_) return;
+  journal_->Mark(table_->SaveState());
+  next_mark_ = table_->newest_key() + 1 + MarkDistance();
 }
 
 void Replay::UpdateBlockedTimes() {
@@ -183,7 +338,7 @@ absl::StatusOr<Replay::Appended> Replay::InsertNow(const v1::Segment& segment) {
   } else {
     const int64_t rows_before = table_->counts().rows;
     POMPC_RETURN_IF_ERROR(table_->Append(segment));
-    limiter_->Inserted(segment.num_rows() - (segment.ends_episode() ? 1 : 0));
+    limiter_->Inserted(Decisions(segment));
     const TableCounts counts = table_->counts();
     inserts_->Increment(segment.num_rows());
     evictions_->Increment(rows_before + segment.num_rows() - counts.rows);
@@ -222,6 +377,7 @@ absl::StatusOr<v1::UpdateResponse> Replay::Update(const v1::UpdateRequest& reque
     columns.push_back({.column = column, .data = request.columns(i)});
   }
   POMPC_ASSIGN_OR_RETURN(const int64_t updated, table_->Update(request.keys(), columns));
+  if (UsesJournal()) JournalUpdate(request.keys(), columns);
   const int64_t stale = request.keys_size() - updated;
   updated_rows_ += updated;
   stale_rows_ += stale;
@@ -230,6 +386,44 @@ absl::StatusOr<v1::UpdateResponse> Replay::Update(const v1::UpdateRequest& reque
   v1::UpdateResponse response;
   response.set_updated_rows(updated);
   response.set_stale_rows(stale);
+  return response;
+}
+
+void Replay::JournalUpdate(absl::Span<const uint64_t> keys, absl::Span<const ColumnRows> columns) {
+  if (keys.empty()) return;
+  for (const ColumnRows& rows : columns) {
+    const size_t row_bytes = rows.data.size() / keys.size();
+    std::vector<uint64_t> stored;
+    std::string data;
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (!table_->IsStored(keys[i])) continue;
+      stored.push_back(keys[i]);
+      data.append(rows.data.substr(i * row_bytes, row_bytes));
+    }
+    journal_->Update(std::move(stored), static_cast<uint64_t>(rows.column), std::move(data));
+  }
+}
+
+absl::StatusOr<v1::CheckpointResponse> Replay::Checkpoint(const v1::CheckpointRequest& request) {
+  const std::string& name = request.name();
+  if (name.empty() || name.size() > kLongestCheckpointName ||
+      !std::all_of(name.begin(), name.end(),
+                   [](char c) { return absl::ascii_isalnum(c) || c == '-' || c == '_'; })) {
+    return absl::InvalidArgumentError(absl::StrCat("name: \"", absl::CHexEscape(name),
+                                                   "\"; must be 1 to ", kLongestCheckpointName,
+                                                   " letters, digits, \"-\" and \"_\""));
+  }
+  {
+    absl::MutexLock lock(&mu_);
+    POMPC_RETURN_IF_ERROR(Ready());
+    if (!UsesJournal()) {
+      return absl::FailedPreconditionError(
+          "journal: NONE; there is nothing to copy, set replay.journal to PROCESS or MACHINE");
+    }
+  }
+  v1::CheckpointResponse response;
+  response.set_folder(absl::StrCat(journal_->folder(), ".checkpoints/", name));
+  POMPC_RETURN_IF_ERROR(journal_->Checkpoint(response.folder()));
   return response;
 }
 

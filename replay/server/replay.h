@@ -9,6 +9,12 @@
 // with limits that allow one side at a time the order of inserts and draws, and hence every batch,
 // is reproducible.
 //
+// Journal. With one (journal.h), a segment that the limiter allows is written there first and
+// stored when it is written; so all that is stored, drawn or acknowledged comes back after a crash,
+// with the same keys, and draws go on as if nothing had happened. Written columns (Update) follow
+// when they can. While a segment is being written, inserts are allowed or not as if it were stored,
+// draws as if it were not.
+//
 // Thread-safety: thread-safe; one mutex guards table, limiter and waiting requests. It is held
 // while a segment or a batch is copied (less than a millisecond), never while a callback runs.
 // Errors: UNAVAILABLE before Configure() and after Close(); others per method. A refused request
@@ -27,6 +33,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -34,6 +41,7 @@
 #include "common/base/clock.h"
 #include "common/metrics/metrics.h"
 #include "proto/pompc/v1/replay.pb.h"
+#include "replay/server/journal.h"
 #include "replay/server/rate_limiter.h"
 #include "replay/server/table.h"
 
@@ -64,13 +72,18 @@ class Replay {
   using AppendCallback = std::function<void(absl::StatusOr<Appended>)>;
   using SampleCallback = std::function<void(absl::StatusOr<Drawn>)>;
 
-  // `clock` measures blocked time. Both must outlive this.
+  // Without a journal. `clock` measures blocked time. Both must outlive this.
   Replay(Clock* clock, MetricsRegistry* metrics);
+  // With a journal, which it restores the table from, if there is one. Errors: those of
+  // Journal::Read().
+  static absl::StatusOr<std::unique_ptr<Replay>> Restore(std::unique_ptr<Journal> journal,
+                                                         Clock* clock, MetricsRegistry* metrics);
   ~Replay() { Close(); }
 
   // Creates the table. The same config again keeps what is stored; a different one replaces an
   // empty table. INVALID_ARGUMENT, naming the field. FAILED_PRECONDITION: rows of a different
-  // config are stored (says what differs).
+  // config are stored (says what differs), or it wants a journal and there is none. UNAVAILABLE:
+  // the journal cannot be written.
   absl::Status Configure(const v1::ConfigureRequest& request);
 
   // ---- Requests that may wait. `done` runs exactly once, possibly before the call returns, unless
@@ -79,7 +92,7 @@ class Replay {
   Ticket NewTicket() { return next_ticket_.fetch_add(1, std::memory_order_relaxed); }
 
   // Stores `segment` as soon as the limiter allows it. A duplicate is answered at once. Errors: as
-  // Table::CheckSegment() and Table::Append().
+  // Table::CheckSegment() and Table::Append(); UNAVAILABLE: the journal cannot be written.
   void Append(Ticket ticket, v1::Segment segment, AppendCallback done);
 
   // Draws `batch_size` windows into `out`, whose memory must stay valid until `done` runs or
@@ -88,8 +101,8 @@ class Replay {
   void Sample(Ticket ticket, const Layout& layout, int32_t batch_size, WindowBuffers out,
               SampleCallback done);
 
-  // Forgets a waiting request. False when there is none: its `done` has run, runs now, or the
-  // request has not been made.
+  // Forgets a waiting request. False when there is none: its `done` has run, runs now, will run
+  // when the journal has the segment, or the request has not been made.
   bool Cancel(Ticket ticket);
 
   // ---- Requests that do not wait.
@@ -98,12 +111,16 @@ class Replay {
   absl::StatusOr<v1::UpdateResponse> Update(const v1::UpdateRequest& request);
   // Zero counts and no table before Configure().
   v1::InfoResponse Info();
+  // Copies the journal to FOLDER.checkpoints/`name`, FOLDER being its own. Blocks for a part of a
+  // second; requests go on. Errors: those of the Checkpoint RPC.
+  absl::StatusOr<v1::CheckpointResponse> Checkpoint(const v1::CheckpointRequest& request);
 
   absl::StatusOr<Layout> layout() const;
   // What a writer is told before its first segment: acknowledged_sequence is 0.
   absl::StatusOr<Appended> Greeting() const;
 
-  // Ends waiting requests with UNAVAILABLE and refuses new ones. May be repeated.
+  // Ends waiting requests with UNAVAILABLE and refuses new ones. What the journal has already is
+  // still stored and answered. May be repeated.
   void Close();
 
  private:
@@ -123,11 +140,32 @@ class Replay {
     std::optional<absl::Time> since;  // Up to which it is counted; unset while nobody waits.
     void Set(bool blocked, absl::Time now);
   };
+  // What follows from a TableConfig.
+  struct Parts {
+    std::shared_ptr<const Schema> schema;
+    std::unique_ptr<Table> table;
+    std::optional<RateLimiter> limiter;
+  };
   using Callbacks = std::vector<std::function<void()>>;
 
+  static absl::StatusOr<Parts> MakeParts(const v1::TableConfig& config);
+
   absl::Status Ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void UseTable(const v1::TableConfig& config, uint64_t table_id, Parts parts)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status RestoreTable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Serves waiting requests as far as the limiter allows. Returns what to call after unlocking.
   Callbacks Dispatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool CanInsert() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool UsesJournal() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Has a segment written, and then stored.
+  void StartJournaling(WaitingAppend append) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void OnJournaled(const absl::Status& written, const v1::Segment& segment,
+                   const AppendCallback& done);
+  void JournalUpdate(absl::Span<const uint64_t> keys, absl::Span<const ColumnRows> columns)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  uint64_t MarkDistance() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void MarkIfDue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<Appended> InsertNow(const v1::Segment& segment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Drawn DrawNow(int32_t batch_size, const WindowBuffers& out) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Ends all waiting requests with `status`. Returns what to call after unlocking.
@@ -161,6 +199,13 @@ class Replay {
   int64_t stale_rows_ ABSL_GUARDED_BY(mu_) = 0;
   BlockedTime insert_blocked_ ABSL_GUARDED_BY(mu_);
   BlockedTime sample_blocked_ ABSL_GUARDED_BY(mu_);
+
+  // Whose segments are with the journal, one of each writer, and the decisions in them.
+  absl::flat_hash_set<uint64_t> journaling_writers_ ABSL_GUARDED_BY(mu_);
+  int64_t journaling_decisions_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t next_mark_ ABSL_GUARDED_BY(mu_) = 0;  // Journal::Mark() is due at this key.
+  // May be null. Constant after Restore(). Last, because it calls back until it is destroyed.
+  std::unique_ptr<Journal> journal_;
 };
 
 }  // namespace pompc

@@ -29,6 +29,14 @@ grpc::ServerUnaryReactor* ReplayService::Update(grpc::CallbackServerContext* con
   return Answer(context, result.status());
 }
 
+grpc::ServerUnaryReactor* ReplayService::Checkpoint(grpc::CallbackServerContext* context,
+                                                    const v1::CheckpointRequest* request,
+                                                    v1::CheckpointResponse* response) {
+  absl::StatusOr<v1::CheckpointResponse> result = replay_->Checkpoint(*request);
+  if (result.ok()) *response = *std::move(result);
+  return Answer(context, result.status());
+}
+
 grpc::ServerUnaryReactor* ReplayService::Info(grpc::CallbackServerContext* context,
                                               const v1::InfoRequest* /*request*/,
                                               v1::InfoResponse* response) {

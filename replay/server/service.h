@@ -15,10 +15,10 @@
 namespace pompc {
 
 // Every call but Sample takes parsed messages; Sample writes its messages itself.
-using ReplayServiceBase =
-    v1::Replay::WithCallbackMethod_Configure<v1::Replay::WithCallbackMethod_Append<
-        v1::Replay::WithRawCallbackMethod_Sample<v1::Replay::WithCallbackMethod_Update<
-            v1::Replay::WithCallbackMethod_Info<v1::Replay::Service>>>>>;
+using ReplayServiceBase = v1::Replay::WithCallbackMethod_Configure<
+    v1::Replay::WithCallbackMethod_Append<v1::Replay::WithRawCallbackMethod_Sample<
+        v1::Replay::WithCallbackMethod_Update<v1::Replay::WithCallbackMethod_Checkpoint<
+            v1::Replay::WithCallbackMethod_Info<v1::Replay::Service>>>>>>;
 
 class ReplayService final : public ReplayServiceBase {
  public:
@@ -38,6 +38,9 @@ class ReplayService final : public ReplayServiceBase {
   grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
                                    const v1::UpdateRequest* request,
                                    v1::UpdateResponse* response) override;
+  grpc::ServerUnaryReactor* Checkpoint(grpc::CallbackServerContext* context,
+                                       const v1::CheckpointRequest* request,
+                                       v1::CheckpointResponse* response) override;
   grpc::ServerUnaryReactor* Info(grpc::CallbackServerContext* context,
                                  const v1::InfoRequest* request,
                                  v1::InfoResponse* response) override;

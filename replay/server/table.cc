@@ -14,7 +14,7 @@ namespace {
 // Far above what any run needs (a restarted actor is a new writer); they bound what a broken client
 // can make the server remember.
 constexpr size_t kMaxWriters = 1 << 20;
-constexpr int64_t kMaxOpenEpisodes = 1 << 22;
+constexpr size_t kMaxOpenEpisodes = 1 << 22;
 
 // Uniform in [0, n) from a uniform 64-bit word. The bias, below n / 2^64, cannot be observed.
 uint32_t Scale(uint64_t word, uint32_t n) {
@@ -90,7 +90,7 @@ bool Table::IsDuplicate(const v1::Segment& segment) const {
   return segment.sequence() <= LastSequence(segment.writer_id());
 }
 
-absl::Status Table::CheckOrder(const v1::Segment& segment) const {
+absl::Status Table::CheckOrder(const v1::Segment& segment, size_t pending) const {
   const uint64_t last = LastSequence(segment.writer_id());
   if (segment.sequence() != last + 1) {
     return absl::FailedPreconditionError(
@@ -103,7 +103,7 @@ absl::Status Table::CheckOrder(const v1::Segment& segment) const {
     const auto episode = writer->second.episodes.find(segment.episode_id());
     known_episode = episode != writer->second.episodes.end();
     if (known_episode) expected_row = episode->second.rows;
-  } else if (writers_.size() >= kMaxWriters) {
+  } else if (writers_.size() + pending >= kMaxWriters) {
     return absl::ResourceExhaustedError(
         absl::StrCat("segment.writer_id: already ", kMaxWriters, " writers"));
   }
@@ -112,7 +112,7 @@ absl::Status Table::CheckOrder(const v1::Segment& segment) const {
         "segment.first_row: ", segment.first_row(), " of episode ", segment.episode_id(),
         " of writer ", segment.writer_id(), "; must be ", expected_row));
   }
-  if (!known_episode && num_open_episodes_ >= kMaxOpenEpisodes) {
+  if (!known_episode && num_open_episodes_ + pending >= kMaxOpenEpisodes) {
     return absl::ResourceExhaustedError(
         absl::StrCat("segment.episode_id: already ", kMaxOpenEpisodes, " open episodes"));
   }
@@ -226,6 +226,67 @@ absl::StatusOr<int64_t> Table::Update(absl::Span<const uint64_t> keys,
     ++updated;
   }
   return updated;
+}
+
+v1::TableState Table::SaveState() const {
+  v1::TableState state;
+  state.set_oldest_key(oldest_key_);
+  state.set_next_key(next_key_);
+  state.set_inserted_decisions(counts_.inserted_decisions);
+  state.set_inserted_segments(counts_.inserted_segments);
+  state.set_finished_episodes(counts_.finished_episodes);
+  for (const auto& [writer_id, writer] : writers_) {
+    v1::TableState::Writer& saved = *state.add_writers();
+    saved.set_writer_id(writer_id);
+    saved.set_last_sequence(writer.last_sequence);
+    for (const auto& [episode_id, episode] : writer.episodes) {
+      v1::TableState::Episode& open = *saved.add_episodes();
+      open.set_episode_id(episode_id);
+      open.set_rows(episode.rows);
+      open.mutable_last_keys()->Add(episode.last_keys.begin(), episode.last_keys.end());
+    }
+  }
+  state.mutable_window_starts()->Add(starts(), starts() + num_starts_);
+  return state;
+}
+
+absl::Status Table::RestoreState(const v1::TableState& state) {
+  POMPC_CHECK(next_key_ == 1);
+  const uint64_t rows = state.next_key() - state.oldest_key();
+  if (state.oldest_key() < 1 || state.next_key() < state.oldest_key() || rows > capacity_ ||
+      static_cast<uint64_t>(state.window_starts_size()) > rows) {
+    return absl::DataLossError(absl::StrCat(
+        "rows ", state.oldest_key(), " to ", state.next_key(), " with ", state.window_starts_size(),
+        " windows are no state of a table with a capacity of ", capacity_, " rows"));
+  }
+  oldest_key_ = state.oldest_key();
+  next_key_ = state.next_key();
+  counts_.inserted_rows = static_cast<int64_t>(next_key_ - 1);
+  counts_.inserted_decisions = state.inserted_decisions();
+  counts_.inserted_segments = state.inserted_segments();
+  counts_.finished_episodes = state.finished_episodes();
+  for (const v1::TableState::Writer& saved : state.writers()) {
+    Writer& writer = writers_[saved.writer_id()];
+    writer.last_sequence = saved.last_sequence();
+    for (const v1::TableState::Episode& open : saved.episodes()) {
+      if (open.last_keys_size() != options_.window_rows) {
+        return absl::DataLossError(absl::StrCat("an episode with ", open.last_keys_size(),
+                                                " last rows; windows have ", options_.window_rows));
+      }
+      writer.episodes[open.episode_id()] = {
+          .rows = open.rows(), .last_keys = {open.last_keys().begin(), open.last_keys().end()}};
+      ++num_open_episodes_;
+    }
+  }
+  for (uint64_t key = oldest_key_; key < next_key_; ++key) {
+    *Header(key) = {.next_key = 0, .start_index = kNoWindow, .unused = 0};
+  }
+  for (const uint32_t start : state.window_starts()) {
+    if (start >= capacity_) return absl::DataLossError(absl::StrCat("a window at record ", start));
+    Header(start)->start_index = num_starts_;
+    starts()[num_starts_++] = start;
+  }
+  return absl::OkStatus();
 }
 
 TableCounts Table::counts() const {

@@ -31,6 +31,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "proto/pompc/v1/journal.pb.h"
 #include "proto/pompc/v1/replay.pb.h"
 #include "replay/server/mapped_memory.h"
 #include "replay/server/schema.h"
@@ -81,9 +82,14 @@ class Table {
   // Whether a segment of this writer and sequence is stored (or was, before it was evicted).
   bool IsDuplicate(const v1::Segment& segment) const;
 
-  // Stores a segment that CheckSegment() accepts and that is no duplicate. FAILED_PRECONDITION: the
-  // sequence is not the writer's next, or first_row is not the episode's next (say what is).
-  // RESOURCE_EXHAUSTED: too many writers or open episodes.
+  // Whether a segment that CheckSegment() accepts and that is no duplicate can be stored.
+  // FAILED_PRECONDITION: the sequence is not the writer's next, or first_row is not the episode's
+  // next (say what is). RESOURCE_EXHAUSTED: too many writers or open episodes, were the `pending`
+  // segments stored that others have had checked.
+  absl::Status CheckOrder(const v1::Segment& segment, size_t pending = 0) const;
+
+  // Stores a segment that CheckSegment() accepts and that is no duplicate. Errors: those of
+  // CheckOrder().
   absl::Status Append(const v1::Segment& segment);
 
   // The last sequence of this writer that is stored; 0 when there is none.
@@ -97,6 +103,14 @@ class Table {
   // INVALID_ARGUMENT: as Schema::CheckRows().
   absl::StatusOr<int64_t> Update(absl::Span<const uint64_t> keys,
                                  absl::Span<const ColumnRows> columns);
+
+  // Everything but the content of the rows and the links between them.
+  v1::TableState SaveState() const;
+
+  // Puts a table to which nothing was appended into that state: it goes on as the saved one, but
+  // its present rows hold zeros, and windows may be drawn only when all of them have been evicted.
+  // DATA_LOSS: the state does not fit this table.
+  absl::Status RestoreState(const v1::TableState& state);
 
   bool IsStored(uint64_t key) const { return key >= oldest_key_ && key < next_key_; }
   int64_t num_windows() const { return num_starts_; }
@@ -130,7 +144,6 @@ class Table {
   char* Record(uint64_t key) const { return records_.data() + (key % capacity_) * record_bytes_; }
   RowHeader* Header(uint64_t key) const { return reinterpret_cast<RowHeader*>(Record(key)); }
   uint32_t* starts() const { return reinterpret_cast<uint32_t*>(starts_.data()); }
-  absl::Status CheckOrder(const v1::Segment& segment) const;
   void AppendRow(const v1::Segment& segment, int64_t row, OpenEpisode& episode);
   void EvictOldest();
 
@@ -143,7 +156,7 @@ class Table {
   uint64_t oldest_key_ = 1;  // Stored rows are [oldest_key_, next_key_).
   uint64_t next_key_ = 1;
   TableCounts counts_;  // Only what counts since ever.
-  int64_t num_open_episodes_ = 0;
+  size_t num_open_episodes_ = 0;
   absl::flat_hash_map<uint64_t, Writer> writers_;  // By writer_id.
 };
 
