@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "cli/copy_journal.h"
 #include "cli/eval.h"
 #include "cli/inspect.h"
 #include "cli/run_dir.h"
@@ -115,6 +116,14 @@ int Main(int argc, char** argv) {
   eval_app->add_option("--episodes", eval.episodes, "How many (default: the run's own number)")
       ->check(CLI::Range(1, 1000));
 
+  std::string replay_address, copy_name;
+  CLI::App* copy_app =
+      app.add_subcommand("copy-journal", "Copy replay's journal while the run goes on");
+  copy_app->add_option("--replay", replay_address, "Of the replay, or of a learner that embeds it")
+      ->required();
+  copy_app->add_option("--name", copy_name, "Of the copy: letters, digits, \"-\" and \"_\"")
+      ->required();
+
   ConfigFlags config;
   CLI::App* config_app = app.add_subcommand("config", "Print the resolved config of a run");
   config.AddTo(config_app);
@@ -134,6 +143,7 @@ int Main(int argc, char** argv) {
     return Finish(train.in_process ? TrainInProcess(*options) : Train(*options));
   }
   if (eval_app->parsed()) return Finish(Evaluate(eval));
+  if (copy_app->parsed()) return Print(CopyJournal(replay_address, copy_name));
   if (config_app->parsed()) {
     const absl::StatusOr<v1::RunConfig> resolved = config.Load();
     if (resolved.ok()) std::cout << ConfigToText(*resolved);
