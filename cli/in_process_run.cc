@@ -73,6 +73,7 @@ absl::StatusOr<std::unique_ptr<InProcessRun>> InProcessRun::Create(const v1::Run
   limits.set_max_updates_behind(std::numeric_limits<int32_t>::max());
   v1::ConfigureRequest configure;
   *configure.mutable_table() = MakeTableConfig(config, run->sizes(), "in-process", limits);
+  configure.mutable_table()->set_journal(v1::TableConfig::NONE);  // They go with the run.
   POMPC_RETURN_IF_ERROR(run->replay_.Configure(configure));
   for (int e = 0; e < run->episodes_->count(); ++e) {
     const uint64_t seed =

@@ -144,7 +144,11 @@ class Run {
                                         learner_address()};
     if (config.replay().servers() > 0) {
       const std::string address = sockets_.Address("replay");
-      POMPC_RETURN_IF_ERROR(Add("replay", {Program("pompc-replay"), "--listen", address}, false));
+      std::vector<std::string> replay = {Program("pompc-replay"), "--listen", address};
+      if (config.replay().journal() != v1::ReplayConfig::NONE) {
+        replay.insert(replay.end(), {"--journal", options_.run_dir + "/journal/replay-0"});
+      }
+      POMPC_RETURN_IF_ERROR(Add("replay", replay, false));
       learner.insert(learner.end(), {"--replay", address});
     }
     POMPC_RETURN_IF_ERROR(Add("learner", learner, true));

@@ -4,7 +4,9 @@
 // checkpoint first), else with 1 and the reason on stderr.
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
@@ -24,6 +26,8 @@
 #include "learner/service/learner_run.h"
 #include "learner/service/learner_service.h"
 #include "learner/service/replay_link.h"
+#include "learner/service/run_lock.h"
+#include "replay/server/journal.h"
 #include "replay/server/replay.h"
 #include "replay/server/service.h"
 
@@ -43,6 +47,17 @@ std::string DefaultListenAddress(const std::string& run_dir) {
   return path.size() <= kLongestSocketPath ? "unix:" + path : "127.0.0.1:0";
 }
 
+// The table in this process, with what an earlier one has journaled.
+absl::StatusOr<std::unique_ptr<Replay>> EmbeddedReplay(const LearnerRunOptions& options,
+                                                       MetricsRegistry* metrics) {
+  if (options.config.replay().journal() == v1::ReplayConfig::NONE) {
+    return std::make_unique<Replay>(RealClock(), metrics);
+  }
+  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<Journal> journal,
+                         Journal::Open(options.run_dir + "/journal", RealClock(), metrics));
+  return Replay::Restore(std::move(journal), RealClock(), metrics);
+}
+
 absl::Status Main(const Flags& flags) {
   const Event& stop = TerminationRequest();
   LearnerRunOptions options;
@@ -60,10 +75,13 @@ absl::Status Main(const Flags& flags) {
   }
 
   MetricsRegistry metrics;
-  Replay replay(RealClock(), &metrics);
+  std::unique_ptr<Replay> replay;  // Null when it is another process.
   std::unique_ptr<ReplayLink> link;
   if (flags.replay.empty()) {
-    link = std::make_unique<LocalReplayLink>(&replay, RealClock());
+    // Another learner is at work there: say so, rather than that its journal is in use.
+    POMPC_RETURN_IF_ERROR(RunLock::Acquire(flags.run_dir).status());
+    POMPC_ASSIGN_OR_RETURN(replay, EmbeddedReplay(options, &metrics));
+    link = std::make_unique<LocalReplayLink>(replay.get(), RealClock());
   } else {
     link = std::make_unique<RemoteReplayLink>(CreateChannel(flags.replay), RealClock(), &metrics);
     options.replay_addresses = {flags.replay};
@@ -81,9 +99,9 @@ absl::Status Main(const Flags& flags) {
                       .seed = options.config.seed()});
 
   LearnerService learner_service(&run->front());
-  ReplayService replay_service(&replay, &metrics);
   std::vector<grpc::Service*> services = {&learner_service};
-  if (flags.replay.empty()) services.push_back(&replay_service);
+  std::optional<ReplayService> replay_service;
+  if (replay != nullptr) services.push_back(&replay_service.emplace(replay.get(), &metrics));
   const std::string listen =
       flags.listen.empty() ? DefaultListenAddress(flags.run_dir) : flags.listen;
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
@@ -100,7 +118,7 @@ absl::Status Main(const Flags& flags) {
 
   const absl::Status end = run->Run(stop);
   run->front().publisher.Close();
-  replay.Close();
+  if (replay != nullptr) replay->Close();
   server->Shutdown(absl::Seconds(2));
   return end;
 }

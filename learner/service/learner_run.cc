@@ -145,23 +145,28 @@ absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {
     POMPC_RETURN_IF_ERROR(updater_->Restore(resumed_->state));
     POMPC_ASSIGN_OR_RETURN(const v1::InfoResponse info, link_->Info(stop));
     if (info.table().run_id() == table.run_id() && info.inserted_rows() > 0) {
-      schedule_ =
-          RunSchedule::ForOldTable(config, info.table().limits(), books.table_decisions_offset(),
-                                   books.table_updates_offset());
+      schedule_ = RunSchedule::ForOldTable(config, info, books, updater_->updates());
       table = info.table();
+      decisions_ = schedule_->decisions_offset() + info.inserted_decisions();
+      POMPC_LOG(INFO) << "replay kept rows=" << info.rows() << " decisions=" << decisions_
+                      << " checkpoint_decisions=" << books.decisions() << " lost_decisions="
+                      << schedule_->decisions_offset() - books.table_decisions_offset();
     } else {
       schedule_ = RunSchedule::ForNewTable(config, sizes, books.decisions(), updater_->updates());
       *table.mutable_limits() = schedule_->limits();
+      decisions_ = books.decisions();
     }
-    decisions_ = books.decisions();
   }
+  // Before replay has the table, so that it never has rows of a run that cannot be resumed.
+  POMPC_RETURN_IF_ERROR(SaveCheckpoint());
   const int64_t updates_done = updater_->updates() - schedule_->updates_offset();
   POMPC_ASSIGN_OR_RETURN(sampler_, link_->Open(config, table, updates_done));
 
   const bool trained = resumed_.has_value() && !schedule_->Pretraining(updater_->updates());
   resumed_.reset();
   Publish(trained, /*run_finished=*/false);
-  next_checkpoint_ = next_info_ = clock_->Now();  // At once: from here on the run can be resumed.
+  next_info_ = clock_->Now();
+  next_checkpoint_ = next_info_ + absl::Seconds(config.learner().checkpoint_every_seconds());
   POMPC_LOG(INFO) << "run started run_id=" << front_->identity.run_id() << " sizes={"
                   << sizes.ShortDebugString() << "}"
                   << " updates=" << updater_->updates() << " decisions=" << decisions_
@@ -211,7 +216,9 @@ absl::Status LearnerRun::RefreshInfo() {
   if (decisions < decisions_) {
     return absl::DataLossError(
         absl::StrCat("replay knows of ", decisions, " decisions of the run, but knew of ",
-                     decisions_, ": it lost rows; start it anew, empty, and resume the run"));
+                     decisions_, ": it lost rows (replay.journal = ",
+                     v1::ReplayConfig::Journal_Name(options_.config.replay().journal()),
+                     "); resume the run to go on without them"));
   }
   SetDecisions(decisions);
   return absl::OkStatus();

@@ -62,6 +62,7 @@ v1::RunConfig TinyConfig() {
   learning.set_seed_decisions(kSeed);
   learning.set_seed_episodes(1);
   config.mutable_replay()->set_rate_tolerance_updates(kTolerance);
+  config.mutable_replay()->set_journal(v1::ReplayConfig::NONE);
   config.mutable_actor()->set_segment_rows(kSegmentRows);
   config.mutable_learner()->set_log_every(10);
   config.mutable_learner()->set_publish_every(5);
@@ -93,11 +94,24 @@ class DirectWriter final : public ReplayWriter {
   uint64_t sequence_ = 0;
 };
 
+std::unique_ptr<Replay> MakeReplay(const v1::RunConfig& config, const std::string& folder,
+                                   MetricsRegistry* metrics) {
+  if (config.replay().journal() == v1::ReplayConfig::NONE) {
+    return std::make_unique<Replay>(RealClock(), metrics);
+  }
+  auto journal = Journal::Open(folder + "/journal", RealClock(), metrics);
+  POMPC_CHECK_OK(journal.status());
+  auto replay = Replay::Restore(*std::move(journal), RealClock(), metrics);
+  POMPC_CHECK_OK(replay.status());
+  return *std::move(replay);
+}
+
 // One learner process: a run, its replay and its server, led by a thread.
 class Process {
  public:
   Process(const v1::RunConfig& config, const std::string& folder, bool resume,
-          absl::Duration return_wait = absl::ZeroDuration()) {
+          absl::Duration return_wait = absl::ZeroDuration())
+      : replay_(MakeReplay(config, folder, &metrics_)) {
     LearnerRunOptions options;
     options.config = config;
     options.run_dir = folder;
@@ -114,7 +128,7 @@ class Process {
   ~Process() {
     stop_.Notify();
     leader_->Join();
-    replay_.Close();
+    replay_->Close();
     if (actor_.has_value()) actor_->Join();
     run_->front().publisher.Close();
     server_->Shutdown();
@@ -137,13 +151,13 @@ class Process {
   void Stop() { stop_.Notify(); }
 
   RunFront& front() { return run_->front(); }
-  Replay& replay() { return replay_; }
+  Replay& replay() { return *replay_; }
   MetricsRegistry* metrics() { return &metrics_; }
   std::shared_ptr<grpc::Channel> channel() { return channel_; }
 
  private:
   void Act(uint64_t writer_id, const std::function<bool(int64_t)>& until) {
-    DirectWriter writer(writer_id, &replay_);
+    DirectWriter writer(writer_id, replay_.get());
     EpisodeWriterOptions options;
     options.num_columns = static_cast<int>(kNumRowColumns);
     options.segment_rows = kSegmentRows;
@@ -176,8 +190,8 @@ class Process {
 
   Event stop_;
   MetricsRegistry metrics_;
-  Replay replay_{RealClock(), &metrics_};
-  LocalReplayLink link_{&replay_, RealClock()};
+  const std::unique_ptr<Replay> replay_;
+  LocalReplayLink link_{replay_.get(), RealClock()};
   std::unique_ptr<LearnerRun> run_;
   std::unique_ptr<LearnerService> service_;
   std::unique_ptr<grpc::Server> server_;
@@ -301,6 +315,46 @@ TEST(LearnerRunTest, ResumesWithTheParametersItSavedAndRunsOnToTheEnd) {
     EXPECT_EQ(row, last + 10);
     last = row;
   }
+}
+
+// The checkpoint is older than the rows, as after a kill: the updates made since then are made
+// again, decisions are not.
+TEST(LearnerRunTest, ResumesWithTheRowsThatAreJournaled) {
+  v1::RunConfig config = TinyConfig();
+  config.mutable_replay()->set_journal(v1::ReplayConfig::PROCESS);
+  const std::string folder = NewFolder();
+  const std::string checkpoint_path = RunCheckpointPath(folder), old = folder + "/old";
+  v1::InfoResponse before;
+  {
+    Process process(config, folder, /*resume=*/false);
+    process.StartActor([&](int64_t decisions) {
+      if (decisions == 80) std::filesystem::copy(checkpoint_path, old);
+      if (decisions == 150) process.Stop();
+      return decisions == 150;
+    });
+    ASSERT_TRUE(process.End().ok());
+    before = process.replay().Info();
+  }
+  ASSERT_GT(before.inserted_decisions(), 140);
+  std::filesystem::rename(old, checkpoint_path);
+
+  Process process(config, folder, /*resume=*/true);
+  const v1::InfoResponse after = process.replay().Info();
+  EXPECT_EQ(after.inserted_rows(), before.inserted_rows());
+  EXPECT_EQ(after.windows(), before.windows());
+  RemoteParameterSubscriber subscriber(process.channel(), 1, RealClock(), process.metrics());
+  const auto first = subscriber.WaitForNewer(-1, Soon());
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ((*first)->decisions(), before.inserted_decisions());
+  subscriber.Close();
+  process.StartActor();
+  const absl::Status end = process.End();
+  EXPECT_TRUE(end.ok()) << end;
+  EXPECT_EQ(process.replay().Info().sampled_batches(), kTotal) << "as if it had never died";
+  v1::RunStatus status;
+  process.front().progress.FillStatus(&status);
+  EXPECT_EQ(status.updates(), kTotal);
+  EXPECT_EQ(status.decisions(), process.replay().Info().inserted_decisions());
 }
 
 TEST(LearnerRunTest, ALearnerThatDiedUsedVersionsThatItsSuccessorDoesNot) {

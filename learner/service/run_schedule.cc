@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/base/check.h"
 #include "learner/client/row.h"
 
 namespace pompc {
@@ -23,9 +24,16 @@ RunSchedule RunSchedule::ForNewTable(const v1::RunConfig& config, const v1::Task
   return RunSchedule(limits, config.total_decisions(), decisions, updates);
 }
 
-RunSchedule RunSchedule::ForOldTable(const v1::RunConfig& config, const v1::RateLimits& limits,
-                                     int64_t decisions_offset, int64_t updates_offset) {
-  return RunSchedule(limits, config.total_decisions(), decisions_offset, updates_offset);
+RunSchedule RunSchedule::ForOldTable(const v1::RunConfig& config, const v1::InfoResponse& replay,
+                                     const v1::RunBooks& books, int64_t updates) {
+  const v1::RateLimits& limits = replay.table().limits();
+  const int64_t lost_decisions = std::max<int64_t>(
+      0, books.decisions() - books.table_decisions_offset() - replay.inserted_decisions());
+  const auto lost_updates =
+      static_cast<int64_t>(limits.updates_per_decision() * static_cast<double>(lost_decisions));
+  return RunSchedule(limits, config.total_decisions(),
+                     books.table_decisions_offset() + lost_decisions,
+                     std::min(books.table_updates_offset() + lost_updates, updates));
 }
 
 bool RunSchedule::Seeded(int64_t decisions) const {
@@ -76,6 +84,10 @@ v1::TableConfig MakeTableConfig(const v1::RunConfig& config, const v1::TaskSizes
   // One segment of each environment: further ahead of the rate limiter an actor need not run.
   table.set_writer_credits(int64_t{config.actor().segment_rows()} *
                            config.actor().environments_per_actor());
+  v1::TableConfig::Journal journal;
+  POMPC_CHECK(v1::TableConfig::Journal_Parse(
+      v1::ReplayConfig::Journal_Name(config.replay().journal()), &journal));  // Of equal names.
+  table.set_journal(journal);
   return table;
 }
 

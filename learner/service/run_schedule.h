@@ -21,9 +21,12 @@ class RunSchedule {
   // For a new table, after `decisions` and `updates` of the run without it.
   static RunSchedule ForNewTable(const v1::RunConfig& config, const v1::TaskSizes& sizes,
                                  int64_t decisions, int64_t updates);
-  // For a table with these limits that is still there.
-  static RunSchedule ForOldTable(const v1::RunConfig& config, const v1::RateLimits& limits,
-                                 int64_t decisions_offset, int64_t updates_offset);
+  // For a table that is still there: what replay tells of it, the books of the checkpoint that the
+  // run resumes from, and the updates made by then. Decisions that the table has lost (a machine
+  // was reset, and its journal need not survive that) count as made before it, with the updates
+  // that they called for.
+  static RunSchedule ForOldTable(const v1::RunConfig& config, const v1::InfoResponse& replay,
+                                 const v1::RunBooks& books, int64_t updates);
 
   const v1::RateLimits& limits() const { return limits_; }  // Of the table.
   // Made before the table was created.

@@ -68,6 +68,30 @@ TEST(RunScheduleTest, ANewTableOfAResumedRunIsSeededAgainWithoutPretraining) {
   EXPECT_EQ(RunSchedule::ForNewTable(Config(7000, 1), Sizes(), 6000, 6000).final_updates(), 6000);
 }
 
+TEST(RunScheduleTest, WhatAnOldTableHasLostCountsAsMadeBeforeIt) {
+  const v1::RunConfig config = Config(10000, 2);
+  const auto made = RunSchedule::ForNewTable(config, Sizes(), 100, 50);
+  v1::InfoResponse replay;
+  *replay.mutable_table()->mutable_limits() = made.limits();
+  v1::RunBooks books;
+  books.set_table_decisions_offset(100);
+  books.set_table_updates_offset(50);
+  books.set_decisions(100 + 4000);
+  replay.set_inserted_decisions(4000 + 70);  // The checkpoint is older than the rows.
+  const auto kept = RunSchedule::ForOldTable(config, replay, books, 6000);
+  EXPECT_EQ(kept.decisions_offset(), 100);
+  EXPECT_EQ(kept.updates_offset(), 50);
+  EXPECT_EQ(kept.final_updates(), made.final_updates());
+  replay.set_inserted_decisions(4000 - 300);
+  const auto lost = RunSchedule::ForOldTable(config, replay, books, 6000);
+  EXPECT_EQ(lost.decisions_offset(), 100 + 300);
+  EXPECT_EQ(lost.updates_offset(), 50 + 600);
+  EXPECT_EQ(lost.final_updates(), made.final_updates());
+  // A table that begins anew.
+  replay.set_inserted_decisions(5);
+  EXPECT_EQ(RunSchedule::ForOldTable(config, replay, books, 6000).updates_offset(), 6000);
+}
+
 TEST(RunScheduleTest, ARunThatStoppedInPretrainingMakesTheRestOfIt) {
   const auto schedule = RunSchedule::ForNewTable(Config(10000, 1), Sizes(), 2500, 1000);
   EXPECT_EQ(schedule.limits().pretrain_updates(), 1500);
@@ -96,6 +120,7 @@ TEST(RunScheduleTest, TheTableHasTheColumnsOfARowAndTheWindowOfTheConfig) {
   EXPECT_EQ(table.schema().columns_size(), static_cast<int>(kNumRowColumns));
   EXPECT_EQ(table.window_rows(), config.learning().window() + 1);
   EXPECT_EQ(table.writer_credits(), config.actor().segment_rows());
+  EXPECT_EQ(table.journal(), v1::TableConfig::PROCESS);
 }
 
 }  // namespace

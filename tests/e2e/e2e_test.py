@@ -5,12 +5,14 @@ relay), 1 evaluator (behind it too) on loopback.
 What /metrics says must add up: rows decided = rows stored + rows in the actors' hands, updates per
 decision inside their band, parameters arrive; then everything exits cleanly, and the checkpoint can
 be evaluated. The learner is stopped for a moment in the middle (SIGSTOP), so that the rate limiter
-holds the actors and all counts stand still while they are compared.
+holds the actors and all counts stand still while they are compared. After that replay is killed; when
+another one has taken up its journal the counts must add up as before.
 """
 import csv
 import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -63,6 +65,29 @@ class Program:
 programs = []
 
 
+def stand_still(learner, actors, replay):
+    """Stops the learner. Returns rows decided, queued and stored, finished episodes, replay's metrics."""
+    learner.process.send_signal(signal.SIGSTOP)
+    last = None
+    while True:
+        now = [p.metrics() for p in (*actors, replay)]
+        counts = [(m["pompc_actor_decisions_total"], m["pompc_actor_episodes_total"],
+                   m["pompc_actor_upload_queue_rows"]) for m in now[:-1]]
+        counts.append(now[-1]["pompc_replay_items"])  # Ever: the table does not get full.
+        if counts == last:
+            break
+        last = counts
+        expect(time.monotonic() < DEADLINE, "the actors go on although the learner stands still")
+        time.sleep(1)
+    decided = sum(decisions + episodes for decisions, episodes, _ in counts[:-1])
+    queued = sum(queue for _, _, queue in counts[:-1])
+    stored = counts[-1]
+    # An actor that replay holds back has at most one row in hand that is not queued yet.
+    expect(0 <= decided - stored - queued <= len(actors),
+           f"{decided} rows decided, {stored} stored, {queued} queued")
+    return stored, queued, sum(episodes for _, episodes, _ in counts[:-1]), now[-1]
+
+
 def fail(message):
     print("FAILED:", message)
     for p in programs:
@@ -88,7 +113,8 @@ def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="pompc_e2e_"))
     (folder / "run.textproto").write_text(CONFIG)
     replay_address, learner_address, relay_address = (f"127.0.0.1:{free_port()}" for _ in range(3))
-    replay = Program(folder, "replay", BIN / "pompc-replay", "--listen", replay_address)
+    start_replay = [BIN / "pompc-replay", "--listen", replay_address, "--journal", folder / "journal"]
+    replay = Program(folder, "replay", *start_replay)
     programs.append(replay)
     learner = Program(folder, "learner", BIN / "pompc-learner", "--config", folder / "run.textproto",
                       "--run-dir", folder, "--listen", learner_address, "--replay", replay_address)
@@ -113,32 +139,29 @@ def main():
     wait_for("the relay serves actor-1 and the evaluator",
              lambda: relay.metrics().get("pompc_relay_subscribers") == 2)
 
-    # Everything stands still: compare the counts.
-    learner.process.send_signal(signal.SIGSTOP)
-    last = None
-    while True:
-        now = [p.metrics() for p in (*actors, replay)]
-        counts = [(m["pompc_actor_decisions_total"], m["pompc_actor_episodes_total"],
-                   m["pompc_actor_upload_queue_rows"]) for m in now[:2]]
-        counts.append(now[2]["pompc_replay_inserts_total"])
-        if counts == last:
-            break
-        last = counts
-        expect(time.monotonic() < DEADLINE, "the actors go on although the learner stands still")
-        time.sleep(1)
-    decided = sum(decisions + episodes for decisions, episodes, _ in counts[:2])
-    queued = sum(queue for _, _, queue in counts[:2])
-    stored = counts[2]
-    # An actor that replay holds back has at most one row in hand that is not queued yet.
-    expect(0 <= decided - stored - queued <= len(actors),
-           f"{decided} rows decided, {stored} stored, {queued} queued")
-    expect(now[2]["pompc_replay_items"] == stored, "rows stored are not the rows inserted")
-    expect(now[2]["pompc_replay_duplicate_segments_total"] == 0, "segments were sent twice")
-    decisions = stored - sum(episodes for _, episodes, _ in counts[:2])
-    batches = now[2]["pompc_replay_batches_total"]
-    lead = batches - SEED - (decisions - SEED)
+    stored, queued, episodes, metrics = stand_still(learner, actors, replay)
+    expect(metrics["pompc_replay_inserts_total"] == stored, "rows stored are not the rows inserted")
+    expect(metrics["pompc_replay_duplicate_segments_total"] == 0, "segments were sent twice")
+    batches = metrics["pompc_replay_batches_total"]
+    lead = batches - SEED - (stored - episodes - SEED)
     # Beyond the band: one segment of each environment in flight, and the episodes' last rows.
-    expect(abs(lead) <= TOLERANCE + 8, f"{batches} updates for {decisions} decisions: lead {lead}")
+    expect(abs(lead) <= TOLERANCE + 8, f"{batches} updates, {stored} rows, {episodes} episodes: lead {lead}")
+    learner.process.send_signal(signal.SIGCONT)
+
+    wait_for("replay works again", lambda: replay.metrics().get("pompc_replay_items", 0) > stored + 100)
+    copied = subprocess.run([BIN / "pompc", "copy-journal", "--replay", replay_address, "--name", "copy"],
+                            capture_output=True, text=True, timeout=60)
+    expect(copied.returncode == 0 and (folder / "journal.checkpoints/copy/CURRENT").exists(),
+           f"pompc copy-journal: {copied.stdout}{copied.stderr}")
+    stored = replay.metrics()["pompc_replay_items"]
+    replay.process.kill()
+    replay.process.wait()
+    replay = programs[0] = Program(folder, "replay-again", *start_replay)
+    wait_for("replay is back", lambda: "pompc_replay_items" in replay.metrics())
+    restored = replay.metrics()["pompc_replay_items"]
+    expect(restored >= stored, f"{restored} rows restored of {stored}")
+    wait_for("rows arrive", lambda: replay.metrics()["pompc_replay_items"] > restored + 100)
+    stored, queued, _, _ = stand_still(learner, actors, replay)
     learner.process.send_signal(signal.SIGCONT)
 
     wait_for("the run finishes", lambda: learner.process.poll() is not None)
@@ -149,6 +172,9 @@ def main():
     for p in programs:
         expect(p.process.returncode == 0, f"{p.name} did not exit cleanly")
 
+    status = (folder / "status.textproto").read_text()
+    updates = int(re.search(r"^updates: (\d+)", status, re.MULTILINE)[1])
+    expect(updates == TOTAL, f"{updates} updates for {TOTAL} decisions")
     evaluations = list(csv.DictReader((folder / "evaluations.csv").open()))
     expect(len(evaluations) >= 2, f"{len(evaluations)} evaluations")
     expect(int(evaluations[-1]["decisions"]) >= TOTAL, "the final parameters were not evaluated")

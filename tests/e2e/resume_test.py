@@ -2,8 +2,9 @@
 """One run of `pompc train` that is interrupted twice and still comes to its end.
 
 Ctrl-C in the middle, then `--resume`; in the resumed run the learner, and with it the replay table,
-dies by SIGKILL. The actors must stay through that, the records hold every row once and in order,
-and the summary must tell what happened. Meanwhile a second process is refused the run's folder.
+dies by SIGKILL. No row may be lost, the actors must stay through that, the records hold every row
+once and in order, and the summary must tell what happened. Meanwhile a second process is refused the
+run's folder.
 """
 import csv
 import json
@@ -114,7 +115,8 @@ def continue_a_run_of_one_process():
     """What `pompc train --in-process` leaves, all the processes take up; no record is lost."""
     alone = folder / "alone"
     kept = {}
-    for total, flags in ((400, ["--in-process", "--config", folder / "run.textproto", "--run-dir", alone]),
+    for total, flags in ((400, ["--in-process", "--config", folder / "run.textproto", "--run-dir", alone,
+                                "--set", "replay.servers=1"]),
                          (700, ["--resume", alone])):
         result = subprocess.run([BIN / "pompc", "train", *flags, "--set", f"total_decisions={total}"],
                                 capture_output=True, text=True, timeout=120)
@@ -127,6 +129,7 @@ def continue_a_run_of_one_process():
             kept[name] = now
     last = kept["evaluations.csv"][-1]
     expect(int(last["decisions"]) >= 700, f"the last evaluation: {last}")
+    expect((alone / "journal/replay-0/CURRENT").exists(), "replay kept no journal")
 
 
 def main():
@@ -141,6 +144,7 @@ def main():
         refused = subprocess.run(intruder, capture_output=True, text=True, timeout=60)
         expect(refused.returncode == 1 and f"pid {learner_pid()}" in refused.stdout + refused.stderr,
                f"a second process: {refused.returncode} {refused.stdout}{refused.stderr}")
+    rows_before = learner_metric("pompc_replay_items")
     train.send_signal(signal.SIGINT)
     text = end(out, 130)
     stopped_at = summary_decisions(text)
@@ -150,15 +154,23 @@ def main():
     train, out = start("second", "--resume", run)
     first_count = wait_for("the learner counts", lambda: learner_metric("pompc_learner_decisions"))
     expect(first_count >= stopped_at, f"resumed with {first_count} of {stopped_at} decisions")
-    wait_for_decisions(first_count + SEED + 200)
-    os.kill(learner_pid(), signal.SIGKILL)
+    rows_now = learner_metric("pompc_replay_items")
+    expect(rows_now >= rows_before, f"resumed with {rows_now} of {rows_before} rows")
+    decisions_before = wait_for_decisions(first_count + 300)
+    rows_before, killed = learner_metric("pompc_replay_items"), learner_pid()
+    os.kill(killed, signal.SIGKILL)
+    wait_for("another learner", lambda: learner_pid() != killed and learner_metric("pompc_learner_decisions"))
+    expect(learner_metric("pompc_replay_items") >= rows_before and
+           learner_metric("pompc_learner_decisions") >= decisions_before, "acknowledged rows are lost")
     text = end(out, 0)
     expect("learner ended: killed by signal 9" in text and text.count("ended:") == 1 and
            "Restarted processes: 1 " in text, f"more than the learner was restarted: {text}")
     expect("Finished after" in text and summary_decisions(text) >= TOTAL and
            re.search(r"Evaluation return \d", text), f"the second summary: {text}")
     logs = "".join(log.read_text() for log in run.glob("logs/actor-*.log"))
-    expect("replay lost its rows and begins anew" in logs, "no actor noticed the new table")
+    expect("begins anew" not in logs, "the actors saw another table")
+    status = (run / "status.textproto").read_text()
+    expect(f"\nupdates: {TOTAL}\n" in status, f"updates are not as many as decisions: {status}")
 
     losses, returns, evaluations = map(rows, ("losses.csv", "returns.csv", "evaluations.csv"))
     updates = [int(row["updates"]) for row in losses]
