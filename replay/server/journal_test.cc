@@ -93,19 +93,23 @@ absl::StatusOr<Replay::Appended> Append(Replay& replay, v1::Segment segment) {
 }
 
 struct Batch {
-  std::string ids, priors, keys;
+  explicit Batch(const Replay::Layout& layout) {
+    const size_t rows = layout.window_rows * kBatch;
+    ids.resize(rows * layout.schema->columns()[0].row_bytes);
+    priors.resize(rows * layout.schema->columns()[1].row_bytes);
+    keys.resize(rows * sizeof(uint64_t));
+  }
+  WindowBuffers buffers() { return {.columns = {ids.data(), priors.data()}, .keys = keys.data()}; }
   bool operator==(const Batch&) const = default;
+
+  std::string ids, priors, keys;
 };
 
 Batch Draw(Replay& replay) {
   const Replay::Layout layout = *replay.layout();
-  const size_t rows = layout.window_rows * kBatch;
-  const auto& columns = layout.schema->columns();
-  Batch batch{std::string(rows * columns[0].row_bytes, '\0'),
-              std::string(rows * columns[1].row_bytes, '\0'), std::string(rows * 8, '\0')};
+  Batch batch(layout);
   absl::Status status = absl::UnknownError("waits");
-  replay.Sample(replay.NewTicket(), layout, kBatch,
-                {.columns = {batch.ids.data(), batch.priors.data()}, .keys = batch.keys.data()},
+  replay.Sample(replay.NewTicket(), layout, kBatch, batch.buffers(),
                 [&](absl::StatusOr<Replay::Drawn> drawn) { status = drawn.status(); });
   POMPC_CHECK_OK(status);
   return batch;
@@ -257,6 +261,52 @@ TEST(JournalTest, WritersThatWaitAtTheSameTimeShareAWrite) {
   process.replay.reset();
   EXPECT_THAT(process.metrics.Text(),
               HasSubstr("pompc_replay_journal_write_duration_seconds_count 2"));
+}
+
+// In lock-step a segment calls for one update: none may be drawn before it is stored, and no other
+// segment may come.
+TEST(JournalTest, WhileASegmentIsWrittenInsertsCountItAndDrawsDoNot) {
+  v1::TableConfig table = Journaled(TestTable(2, 100));
+  table.mutable_limits()->set_seed_decisions(2);
+  table.mutable_limits()->set_max_updates_ahead(0);
+  table.mutable_limits()->set_max_updates_behind(1);
+  Process process(NewFolder(), table);
+  Replay& replay = *process.replay;
+  Batch batch(*replay.layout());
+  const Replay::Ticket written = replay.NewTicket(), next = replay.NewTicket(),
+                       draw = replay.NewTicket();
+  Event drawn;
+  // In the journal's thread nothing is written until the callback returns.
+  replay.Append(replay.NewTicket(), TestSegment(1, 1, 1, 0, 2), [&](const auto&) {
+    replay.Append(written, TestSegment(1, 2, 1, 2, 1), [](const auto&) {});
+    EXPECT_FALSE(replay.Cancel(written)) << "the limiter lets it wait";
+    replay.Append(next, TestSegment(2, 1, 1, 0, 1), [](const auto&) {});
+    EXPECT_TRUE(replay.Cancel(next)) << "the limiter does not count what is being written";
+    replay.Sample(draw, *replay.layout(), kBatch, batch.buffers(),
+                  [&](const auto&) { drawn.Notify(); });
+    EXPECT_FALSE(drawn.HasBeenNotified()) << "drawn before the segment is stored";
+  });
+  drawn.Wait();
+  EXPECT_EQ(replay.Info().inserted_rows(), 3);
+}
+
+TEST(JournalTest, ASegmentThatIsSentAgainWhileItIsWrittenIsStoredOnce) {
+  Process process(NewFolder(), Journaled(TestTable(2, 100)));
+  Replay& replay = *process.replay;
+  std::atomic<int> acknowledged = 0;
+  Event both;
+  const auto count = [&](const absl::StatusOr<Replay::Appended>& answer) {
+    EXPECT_TRUE(answer.ok() && answer->acknowledged_sequence == 1);
+    if (++acknowledged == 2) both.Notify();
+  };
+  replay.Append(replay.NewTicket(), TestSegment(1, 1, 1, 0, 2), [&](const auto&) {
+    for (int i = 0; i < 2; ++i) {
+      replay.Append(replay.NewTicket(), TestSegment(2, 1, 1, 0, 2), count);
+    }
+  });
+  both.Wait();
+  EXPECT_EQ(replay.Info().inserted_segments(), 2);
+  EXPECT_EQ(replay.Info().duplicate_segments(), 1);
 }
 
 // The segments that a process has been told of when it is killed, one "writer sequence" a line.

@@ -164,7 +164,10 @@ absl::Status Replay::Configure(const v1::ConfigureRequest& request) {
           (table_->counts().inserted_rows > 0 || !journaling_writers_.empty())) {
         return absl::FailedPreconditionError(absl::StrCat(
             "replay holds ", table_->counts().rows, " rows of run \"", config_.run_id(),
-            "\" with another table; start an empty replay, or use the same table: ",
+            "\" with another table; start an empty replay",
+            journal_ == nullptr ? ""
+                                : absl::StrCat(", without the journal in ", journal_->folder()),
+            ", or use the same table: ",
             absl::StrReplaceAll(absl::StripTrailingAsciiWhitespace(difference), {{"\n", "; "}})));
       }
       POMPC_ASSIGN_OR_RETURN(Parts parts, MakeParts(config));

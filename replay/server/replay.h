@@ -16,7 +16,9 @@
 // draws as if it were not.
 //
 // Thread-safety: thread-safe; one mutex guards table, limiter and waiting requests. It is held
-// while a segment or a batch is copied (less than a millisecond), never while a callback runs.
+// while a segment or a batch is copied (less than a millisecond) and, four times while the ring
+// turns, the order of its windows for the journal (some milliseconds per million); never while
+// a callback runs, and while the journal writes only by a Configure() that begins a table.
 // Errors: UNAVAILABLE before Configure() and after Close(); others per method. A refused request
 // changes nothing.
 // Determinism: batch n is drawn with the random stream (seed, kReplaySampler, 0, n).
