@@ -1,6 +1,11 @@
 // Speed of replay: draws by table size, batches embedded and over loopback, rows appended by 1, 4
-// and 16 writers. Rows have the sizes of three tasks (0 cartpole, 1 walker, 2 dog); batches are 256
-// windows of 4 rows. items_per_second: windows or rows; bytes_per_second: their content.
+// and 16 writers, without a journal and with those that survive the process (1) and the machine
+// (2), and how long a restart takes. Rows have the sizes of three tasks (0 cartpole, 1 walker, 2
+// dog); batches are 256 windows of 4 rows. items_per_second: windows or rows; bytes_per_second:
+// their content.
+#include <stdlib.h>
+
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -16,6 +21,7 @@
 #include "replay/client/local_sampler.h"
 #include "replay/client/remote_sampler.h"
 #include "replay/client/remote_writer.h"
+#include "replay/server/journal.h"
 #include "replay/server/replay.h"
 #include "replay/server/service.h"
 #include "replay/server/table.h"
@@ -70,28 +76,53 @@ v1::Segment MakeSegment(const Schema& schema, uint64_t sequence) {
   return segment;
 }
 
+// A folder for a journal, removed with the object. $TMPDIR says on which disk.
+struct Folder {
+  Folder() {
+    path = std::filesystem::temp_directory_path() / "replay_bench-XXXXXX";
+    POMPC_CHECK(mkdtemp(path.data()) != nullptr);
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+  std::string path;
+};
+
+std::unique_ptr<Replay> OpenReplay(const std::string& folder, MetricsRegistry* metrics) {
+  auto journal = Journal::Open(folder, RealClock(), metrics);
+  POMPC_CHECK_OK(journal.status());
+  auto replay = Replay::Restore(*std::move(journal), RealClock(), metrics);
+  POMPC_CHECK_OK(replay.status());
+  return *std::move(replay);
+}
+
 // A replay with a server on loopback.
 struct Served {
   explicit Served(const v1::TableConfig& table) {
     v1::ConfigureRequest request;
     *request.mutable_table() = table;
-    POMPC_CHECK_OK(replay.Configure(request));
+    POMPC_CHECK_OK(replay->Configure(request));
     auto started = RpcServer::Start("127.0.0.1:0", {&service});
     POMPC_CHECK_OK(started.status());
     server = *std::move(started);
   }
-  void Fill(const Schema& schema, int64_t rows) {
-    for (int64_t i = 1; i <= rows / kSegmentRows; ++i) {
-      replay.Append(replay.NewTicket(), MakeSegment(schema, i),
-                    [](const auto& result) { POMPC_CHECK_OK(result.status()); });
-    }
-  }
 
+  Folder folder;
   MetricsRegistry metrics;
-  Replay replay{RealClock(), &metrics};
-  ReplayService service{&replay, &metrics};
+  std::unique_ptr<Replay> replay = OpenReplay(folder.path, &metrics);
+  ReplayService service{replay.get(), &metrics};
   std::unique_ptr<RpcServer> server;
 };
+
+// Appends from row `first` to row `last`, for a table without limits.
+void Fill(Replay& replay, const Schema& schema, int64_t first, int64_t last) {
+  for (int64_t i = first / kSegmentRows + 1; i <= last / kSegmentRows; ++i) {
+    Event stored;
+    replay.Append(replay.NewTicket(), MakeSegment(schema, i), [&](const auto& result) {
+      POMPC_CHECK_OK(result.status());
+      stored.Notify();
+    });
+    stored.Wait();
+  }
+}
 
 // Drawing alone, cartpole rows, from a full table of range(0) rows.
 void DrawFromTable(benchmark::State& state) {
@@ -134,8 +165,8 @@ void SampleEmbedded(benchmark::State& state) {
   const v1::TableConfig table = MakeTable(kTasks[state.range(0)], 100'000);
   const Schema schema = *Schema::Create(table.schema());
   Served served(table);
-  served.Fill(schema, 100'000);
-  LocalSampler sampler(kBatch, &served.replay, RealClock());
+  Fill(*served.replay, schema, 0, 100'000);
+  LocalSampler sampler(kBatch, served.replay.get(), RealClock());
   Sample(state, sampler, schema.row_bytes());
 }
 BENCHMARK(SampleEmbedded)->DenseRange(0, 2)->UseRealTime();
@@ -144,16 +175,18 @@ void SampleOverLoopback(benchmark::State& state) {
   const v1::TableConfig table = MakeTable(kTasks[state.range(0)], 100'000);
   const Schema schema = *Schema::Create(table.schema());
   Served served(table);
-  served.Fill(schema, 100'000);
+  Fill(*served.replay, schema, 0, 100'000);
   RemoteSampler sampler({.table = table, .batch_size = kBatch, .prefetch = 4, .retry = {}},
                         CreateChannel(served.server->address()), RealClock(), &served.metrics);
   Sample(state, sampler, schema.row_bytes());
 }
 BENCHMARK(SampleOverLoopback)->DenseRange(0, 2)->UseRealTime();
 
-// range(1) writers in this process, each with a connection of its own, upload 100 segments each.
+// range(1) writers in this process, each with a connection of its own, upload 100 segments each;
+// range(2) is the TableConfig::Journal.
 void AppendOverLoopback(benchmark::State& state) {
-  const v1::TableConfig table = MakeTable(kTasks[state.range(0)], 100'000);
+  v1::TableConfig table = MakeTable(kTasks[state.range(0)], 100'000);
+  table.set_journal(static_cast<v1::TableConfig::Journal>(state.range(2)));
   const Schema schema = *Schema::Create(table.schema());
   const v1::Segment segment = MakeSegment(schema, 1);
   constexpr int kSegments = 100;
@@ -186,9 +219,32 @@ void AppendOverLoopback(benchmark::State& state) {
   state.SetBytesProcessed(rows * schema.row_bytes());
 }
 BENCHMARK(AppendOverLoopback)
-    ->ArgsProduct({{0, 1, 2}, {1, 4, 16}})
+    ->ArgsProduct({{0, 1, 2}, {1, 4, 16}, {0, 1, 2}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
+
+// A restart with range(0) cartpole rows, after a quarter more than that were stored.
+void RestoreFromJournal(benchmark::State& state) {
+  v1::TableConfig table = MakeTable(kTasks[0], state.range(0));
+  table.set_journal(v1::TableConfig::PROCESS);
+  const Schema schema = *Schema::Create(table.schema());
+  Folder folder;
+  MetricsRegistry metrics;
+  std::unique_ptr<Replay> replay = OpenReplay(folder.path, &metrics);
+  v1::ConfigureRequest request;
+  *request.mutable_table() = table;
+  POMPC_CHECK_OK(replay->Configure(request));
+  Fill(*replay, schema, 0, state.range(0) * 5 / 4);
+  for (auto _ : state) {
+    state.PauseTiming();
+    replay.reset();
+    state.ResumeTiming();
+    replay = OpenReplay(folder.path, &metrics);
+  }
+  POMPC_CHECK(replay->Info().rows() == state.range(0));
+  state.SetItemsProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK(RestoreFromJournal)->Arg(1'000'000)->UseRealTime()->Unit(benchmark::kMillisecond);
 
 }  // namespace
 }  // namespace pompc
