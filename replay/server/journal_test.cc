@@ -44,9 +44,18 @@ using ::testing::HasSubstr;
 
 constexpr int kBatch = 16;
 
+// A folder of its own for a journal; removed when the program ends.
 std::string NewFolder() {
+  static struct Created {
+    ~Created() {
+      std::error_code ignored;
+      for (const std::string& name : names) fs::remove_all(name, ignored);
+    }
+    std::vector<std::string> names;
+  } created;
   std::string name = ::testing::TempDir() + "/journal-XXXXXX";
   POMPC_CHECK(mkdtemp(name.data()) != nullptr);
+  created.names.push_back(name);
   return name + "/journal";
 }
 
@@ -121,7 +130,7 @@ Batch Draw(Replay& replay) {
   Batch batch(layout);
   absl::Status status = absl::UnknownError("waits");
   replay.Sample(replay.NewTicket(), layout, kBatch, batch.buffers(),
-                [&](absl::StatusOr<Replay::Drawn> drawn) { status = drawn.status(); });
+                [&](const absl::StatusOr<Replay::Drawn>& drawn) { status = drawn.status(); });
   POMPC_CHECK_OK(status);
   return batch;
 }
@@ -584,7 +593,7 @@ TEST(JournalTest, SaysWhyItCannotBeReadAndWhatToDo) {
     std::string before;
     POMPC_CHECK(OpenDatabase(folder)->Get({}, key, &before).ok());
     POMPC_CHECK(OpenDatabase(folder)->Put({}, key, value).ok());
-    const absl::Status refused = Refusal(folder);
+    absl::Status refused = Refusal(folder);
     EXPECT_THAT(std::string(refused.message()), HasSubstr(folder));
     POMPC_CHECK(OpenDatabase(folder)->Put({}, key, before).ok());
     return refused;
