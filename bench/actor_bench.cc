@@ -1,12 +1,14 @@
 // Overlap of planning and physics in one actor: decisions per second with 1 and more groups of
 // environments, and how busy planner and physics are. No learner and no replay: parameters are
-// there from the start, rows are dropped.
+// there from the start, rows are dropped. Each number of groups has its turn in every round; shown
+// is its best one, since other programs can only make it slower.
 //
 //   actor_bench [--set path=value]...   e.g. --set actor.environments_per_actor=16
 #include <ATen/Parallel.h>
 
 #include <cstdio>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,7 +23,8 @@
 namespace pompc {
 namespace {
 
-constexpr absl::Duration kWarmUp = absl::Seconds(1), kTime = absl::Seconds(5);
+constexpr absl::Duration kWarmUp = absl::Milliseconds(500), kTime = absl::Seconds(2);
+constexpr int kRounds = 5;
 
 class DroppingWriter final : public ReplayWriter {
  public:
@@ -29,11 +32,12 @@ class DroppingWriter final : public ReplayWriter {
   absl::Status Flush(absl::Time) override { return absl::OkStatus(); }
 };
 
-struct Sums {
-  double decisions, plan_seconds, step_seconds, physics_wait_seconds;
+// Per second.
+struct Rates {
+  double decisions = 0, plan_seconds = 0, step_seconds = 0, physics_wait_seconds = 0;
 };
 
-void Measure(v1::RunConfig config, int groups) {
+Rates Measure(v1::RunConfig config, int groups) {
   config.mutable_actor()->set_groups(groups);
   auto episodes = Episodes::CreateGroups(config);
   POMPC_CHECK_OK(episodes.status());
@@ -63,30 +67,27 @@ void Measure(v1::RunConfig config, int groups) {
   POMPC_CHECK_OK(loop.status());
   const auto sums = [&metrics] {
     const auto sum = [](Histogram* h) { return h->Collect().histogram.sample_sum; };
-    return Sums{metrics.GetCounter("pompc_actor_decisions_total")->Value(),
-                sum(metrics.GetHistogram("pompc_actor_plan_duration_seconds")),
-                sum(metrics.GetHistogram("pompc_actor_step_duration_seconds")),
-                metrics.GetCounter("pompc_actor_physics_wait_seconds_total")->Value()};
+    return Rates{metrics.GetCounter("pompc_actor_decisions_total")->Value(),
+                 sum(metrics.GetHistogram("pompc_actor_plan_duration_seconds")),
+                 sum(metrics.GetHistogram("pompc_actor_step_duration_seconds")),
+                 metrics.GetCounter("pompc_actor_physics_wait_seconds_total")->Value()};
   };
   Thread actor("actor", [&] {
     at::set_num_threads(config.actor().threads());
     POMPC_CHECK_OK((*loop)->Run());
   });
   RealClock()->SleepUntil(RealClock()->Now() + kWarmUp);
-  const Sums before = sums();
+  const Rates before = sums();
   const absl::Time start = RealClock()->Now();
   RealClock()->SleepUntil(start + kTime);
-  const Sums after = sums();
+  const Rates after = sums();
   const double seconds = absl::ToDoubleSeconds(RealClock()->Now() - start);
   stop.Notify();
   actor.Join();
-  const auto percent = [&](double a, double b) { return 100 * (b - a) / seconds; };
-  std::printf("%6d %14.0f %12.0f%% %12.0f%% %19.0f%%\n", groups,
-              (after.decisions - before.decisions) / seconds,
-              percent(before.plan_seconds, after.plan_seconds),
-              percent(before.step_seconds, after.step_seconds),
-              percent(before.physics_wait_seconds, after.physics_wait_seconds));
-  std::fflush(stdout);
+  return {(after.decisions - before.decisions) / seconds,
+          (after.plan_seconds - before.plan_seconds) / seconds,
+          (after.step_seconds - before.step_seconds) / seconds,
+          (after.physics_wait_seconds - before.physics_wait_seconds) / seconds};
 }
 
 int Main(int argc, char** argv) {
@@ -102,7 +103,18 @@ int Main(int argc, char** argv) {
               config->actor().environments_per_actor(), config->actor().threads());
   std::printf("%6s %14s %13s %13s %20s\n", "groups", "decisions/s", "planner busy", "physics busy",
               "waiting for physics");
-  for (const int groups : {1, 2, 4}) Measure(*config, groups);
+  std::map<int, Rates> best;
+  for (int round = 0; round < kRounds; ++round) {
+    for (const int groups : {1, 2, 4}) {
+      const Rates rates = Measure(*config, groups);
+      if (rates.decisions > best[groups].decisions) best[groups] = rates;
+    }
+  }
+  for (const auto& [groups, rates] : best) {
+    std::printf("%6d %14.0f %12.0f%% %12.0f%% %19.0f%%\n", groups, rates.decisions,
+                100 * rates.plan_seconds, 100 * rates.step_seconds,
+                100 * rates.physics_wait_seconds);
+  }
   return 0;
 }
 

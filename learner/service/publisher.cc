@@ -27,7 +27,7 @@ class Publisher::Subscription final : public Publisher::Reactor {
     if (!grpc::SerializationTraits<v1::SubscribeRequest>::Deserialize(&request_, &request).ok()) {
       return End({grpc::StatusCode::INVALID_ARGUMENT, "not a SubscribeRequest"});
     }
-    bool write = false;
+    const grpc::ByteBuffer* write = nullptr;
     bool closed = false;
     {
       absl::MutexLock lock(&publisher_->mu_);
@@ -43,14 +43,14 @@ class Publisher::Subscription final : public Publisher::Reactor {
       }
     }
     if (closed) Finish({grpc::StatusCode::UNAVAILABLE, "the server is leaving"});
-    if (write) StartWrite(sending_.get());
+    if (write != nullptr) StartWrite(write);
   }
 
   void OnWriteDone(bool ok) override {
     if (!ok) return End(grpc::Status::OK);
-    publisher_->metrics_.sent_bytes->Increment(static_cast<double>(sending_->Length()));
     {
       absl::MutexLock lock(&publisher_->mu_);
+      publisher_->metrics_.sent_bytes->Increment(static_cast<double>(sending_->Length()));
       sending_.reset();
       state_ = State::kReading;
     }
@@ -78,20 +78,19 @@ class Publisher::Subscription final : public Publisher::Reactor {
     publisher_->mu_.AssertHeld();
   }
 
-  // If idle and not holding the newest version, becomes kWriting with it in sending_: the caller
-  // then starts the write.
-  bool TakeNewest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(publisher_->mu_) {
+  // If idle and not holding the newest version, becomes kWriting: the caller then writes what this
+  // returns, which stays until OnWriteDone(). Else null.
+  const grpc::ByteBuffer* TakeNewest() ABSL_EXCLUSIVE_LOCKS_REQUIRED(publisher_->mu_) {
     if (state_ != State::kIdle || publisher_->newest_ == nullptr ||
         held_version_ == publisher_->version_) {
-      return false;
+      return nullptr;
     }
     state_ = State::kWriting;
     sending_ = publisher_->newest_;
     sent_version_ = publisher_->version_;
     sent_updates_ = publisher_->updates_;
-    return true;
+    return sending_.get();
   }
-  void Write() { StartWrite(sending_.get()); }
 
   // If idle, becomes kFinished: the caller then finishes.
   bool TakeForEnd() ABSL_EXCLUSIVE_LOCKS_REQUIRED(publisher_->mu_) {
@@ -121,7 +120,7 @@ class Publisher::Subscription final : public Publisher::Reactor {
 
   Publisher* const publisher_;
   grpc::ByteBuffer request_;
-  std::shared_ptr<const grpc::ByteBuffer> sending_;  // Written by whoever owns the next step.
+  std::shared_ptr<const grpc::ByteBuffer> sending_ ABSL_GUARDED_BY(publisher_->mu_);
   State state_ ABSL_GUARDED_BY(publisher_->mu_) = State::kReading;
   bool cancelled_ ABSL_GUARDED_BY(publisher_->mu_) = false;
   int64_t held_version_ ABSL_GUARDED_BY(publisher_->mu_) = -1;
@@ -158,7 +157,7 @@ int64_t Publisher::Publish(v1::ParameterSnapshot snapshot) {
 
 void Publisher::PassOn(const v1::ParameterSnapshot& snapshot, const grpc::ByteBuffer& bytes) {
   auto newest = std::make_shared<const grpc::ByteBuffer>(bytes);  // Shares the memory.
-  std::vector<Subscription*> ready;
+  std::vector<std::pair<Subscription*, const grpc::ByteBuffer*>> ready;
   {
     absl::MutexLock lock(&mu_);
     version_ = snapshot.version();
@@ -166,10 +165,12 @@ void Publisher::PassOn(const v1::ParameterSnapshot& snapshot, const grpc::ByteBu
     newest_ = std::move(newest);
     for (Subscription* subscription : subscriptions_) {
       subscription->MutexIsHeld();
-      if (subscription->TakeNewest()) ready.push_back(subscription);
+      if (const grpc::ByteBuffer* write = subscription->TakeNewest(); write != nullptr) {
+        ready.emplace_back(subscription, write);
+      }
     }
   }
-  for (Subscription* subscription : ready) subscription->Write();
+  for (const auto& [subscription, write] : ready) subscription->StartWrite(write);
   metrics_.version->Set(static_cast<double>(snapshot.version()));
 }
 
