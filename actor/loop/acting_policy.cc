@@ -24,6 +24,8 @@ absl::StatusOr<std::unique_ptr<ActingPolicy>> ActingPolicy::Create(const v1::Run
                                                                    const ActingOptions& options) {
   std::unique_ptr<ActingPolicy> policy(new ActingPolicy(config, sizes, options));
   POMPC_ASSIGN_OR_RETURN(const at::Device device, FindDevice("actor.device", options.device));
+  MppiOptions planning = MppiOptions::FromConfig(config, sizes.episode_decisions());
+  planning.precision = config.actor().matmul_precision();
   try {
     policy->tensor_options_ = at::TensorOptions(at::kFloat).device(device);
     POMPC_ASSIGN_OR_RETURN(policy->parameters_,
@@ -32,9 +34,8 @@ absl::StatusOr<std::unique_ptr<ActingPolicy>> ActingPolicy::Create(const v1::Run
                                               ParameterUse::kActing, policy->tensor_options_));
     POMPC_ASSIGN_OR_RETURN(
         policy->planner_,
-        MppiPlanner::Create(
-            MppiOptions::FromConfig(config, sizes.episode_decisions()),
-            std::make_shared<WorldModel>(policy->parameters_, WorldModel::Gradients::kNone)));
+        MppiPlanner::Create(planning, std::make_shared<WorldModel>(policy->parameters_,
+                                                                   WorldModel::Gradients::kNone)));
     policy->noise_ = std::make_unique<GeneratorNoise>(0, policy->tensor_options_);
   } catch (const std::exception& e) {
     return absl::InvalidArgumentError(

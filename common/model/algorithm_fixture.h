@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -64,6 +65,7 @@ class ReplayNoise final : public Noise {
   void FillHeads(int64_t num_heads, std::array<int64_t, 2>& heads) override;
   void FillIndex(const at::Tensor& probability, std::vector<int64_t>& index) override;
   at::Tensor DropoutMask(at::IntArrayRef shape, double rate) override;
+  std::optional<uint64_t> KernelSeed() override { return std::nullopt; }
 
  private:
   at::Tensor Next();

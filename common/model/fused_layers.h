@@ -16,7 +16,7 @@
 
 namespace pompc {
 
-// While one lives, the layers of this thread take LibTorch's operators on the CPU too: what
+// While one lives, layers on the CPU and plans of this thread take LibTorch's operators: what
 // benchmarks compare the kernels with.
 class OperatorsOnly {
  public:
@@ -25,7 +25,7 @@ class OperatorsOnly {
   OperatorsOnly(const OperatorsOnly&) = delete;
   OperatorsOnly& operator=(const OperatorsOnly&) = delete;
 };
-// Whether float32 layers on the CPU run on the kernels in this thread: no OperatorsOnly lives.
+// Whether our kernels run in this thread, where they apply: no OperatorsOnly lives.
 bool KernelsInUse();
 
 // x W^T + b.

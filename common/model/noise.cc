@@ -73,4 +73,8 @@ at::Tensor GeneratorNoise::DropoutMask(at::IntArrayRef shape, double rate) {
   return at::empty(shape, options_).bernoulli_(1 - rate, generator_).div_(1 - rate);
 }
 
+std::optional<uint64_t> GeneratorNoise::KernelSeed() {
+  return at::check_generator<at::CPUGeneratorImpl>(host_generator_)->random64();
+}
+
 }  // namespace pompc

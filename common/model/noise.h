@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "common/model/tensor.h"
@@ -33,6 +34,9 @@ class Noise {
   virtual void FillIndex(const at::Tensor& probability, std::vector<int64_t>& index) = 0;
   // Zero with probability `rate` (in (0, 1)), else 1 / (1 - rate).
   virtual at::Tensor DropoutMask(at::IntArrayRef shape, double rate) = 0;
+  // A seed for kernels that make all further draws of one plan themselves, in an order of their
+  // own; none if the draws are recorded ones that have to be asked for.
+  virtual std::optional<uint64_t> KernelSeed() = 0;
 };
 
 // Draws from LibTorch's generator of the device. Equal seeds and calls give equal draws.
@@ -50,12 +54,14 @@ class GeneratorNoise final : public Noise {
   void FillHeads(int64_t num_heads, std::array<int64_t, 2>& heads) override;
   void FillIndex(const at::Tensor& probability, std::vector<int64_t>& index) override;
   at::Tensor DropoutMask(at::IntArrayRef shape, double rate) override;
+  std::optional<uint64_t> KernelSeed() override;
 
  private:
   at::TensorOptions options_;
-  at::Generator generator_;       // Of the device.
-  at::Generator host_generator_;  // Head indices, so that choosing heads never waits for a device.
-  at::Tensor exponential_;        // Draws of FillIndex.
+  at::Generator generator_;  // Of the device.
+  // Head indices and seeds of kernels, so that drawing them never waits for a device.
+  at::Generator host_generator_;
+  at::Tensor exponential_;  // Draws of FillIndex.
 };
 
 }  // namespace pompc

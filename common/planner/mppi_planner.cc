@@ -3,6 +3,7 @@
 #include <cmath>
 #include <exception>
 #include <limits>
+#include <optional>
 #include <sstream>
 #include <tuple>
 #include <utility>
@@ -10,6 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "common/planner/packed_plan.h"
+#ifdef POMPC_CUDA
+#include "common/planner/graph_plan.h"
+#endif
 
 namespace pompc {
 namespace {
@@ -88,6 +92,11 @@ MppiPlanner::MppiPlanner(const MppiOptions& options, std::shared_ptr<const World
   const bool large = model_->spec().action_dim >= kLargeAction;
   iterations_ =
       options_.config.iterations() + (large ? options_.config.large_action_extra_iterations() : 0);
+#ifdef POMPC_CUDA
+  if (GraphPlanner::Supports(options_, *model_)) {
+    graphs_ = std::make_shared<GraphPlanner>(options_, iterations_, model_);
+  }
+#endif
 }
 
 absl::StatusOr<PlanResult> MppiPlanner::Plan(const PlanRequest& request, Noise& noise,
@@ -103,6 +112,13 @@ absl::StatusOr<PlanResult> MppiPlanner::Plan(const PlanRequest& request, Noise& 
   }
   const at::NoGradGuard no_grad;
   try {
+#ifdef POMPC_CUDA
+    if (graphs_ != nullptr && KernelsInUse()) {
+      if (const std::optional<uint64_t> seed = noise.KernelSeed()) {
+        return graphs_->Plan(request, *seed, state);
+      }
+    }
+#endif
     return model_->CanPack() ? PlanOnKernels(request, noise, state)
                              : PlanOnOperators(request, noise, state);
   } catch (const std::exception& e) {

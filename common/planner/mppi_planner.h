@@ -12,7 +12,8 @@
 //   which wins when values are negative. (2) The noise on the executed action is drawn for each
 //   environment. (3) Re-planning draws no noise for an action that nobody executes.
 // Shapes: B observations, N samples, P of them proposals, E elites, H horizon, A action size.
-// Determinism: on CPU, equal (obs, state, noise, parameters) => bit-equal results.
+// Determinism: equal (obs, state, noise, parameters) => bit-equal results, on one kind of CPU; on
+//   one kind of GPU if the batch size is the same.
 #ifndef POMPC_COMMON_PLANNER_MPPI_PLANNER_H_
 #define POMPC_COMMON_PLANNER_MPPI_PLANNER_H_
 
@@ -34,6 +35,7 @@ struct MppiOptions {
   double discount = 0.99;                   // gamma per decision, in (0, 1].
   LogStdRange reanalyze_log_std = {-2, 1};  // Of the policy's proposals in kReanalyze.
   double dropout = 0;  // Of the value heads while planning; 0 in all but TD-M(PC)^2.
+  v1::MatmulPrecision precision = v1::FP32;  // On a GPU: graph_plan.h.
 
   // episode_decisions: length of an episode, from which the discount follows.
   static MppiOptions FromConfig(const v1::RunConfig& config, int64_t episode_decisions);
@@ -42,6 +44,8 @@ struct MppiOptions {
 
 // gamma of a run, from the length of its episodes in decisions.
 double RunDiscount(const v1::LearningConfig& config, int64_t episode_decisions);
+
+class GraphPlanner;
 
 class MppiPlanner final : public Planner {
  public:
@@ -61,7 +65,8 @@ class MppiPlanner final : public Planner {
 
  private:
   MppiPlanner(const MppiOptions& options, std::shared_ptr<const WorldModel> model);
-  // The same plan in packed_plan.h (float32 on the CPU) and on LibTorch's operators (elsewhere).
+  // The same plan in packed_plan.h (float32 on the CPU) and on LibTorch's operators (elsewhere,
+  // unless graph_plan.h has it).
   absl::StatusOr<PlanResult> PlanOnKernels(const PlanRequest& request, Noise& noise,
                                            PlannerState* state) const;
   absl::StatusOr<PlanResult> PlanOnOperators(const PlanRequest& request, Noise& noise,
@@ -73,6 +78,7 @@ class MppiPlanner final : public Planner {
   MppiOptions options_;
   std::shared_ptr<const WorldModel> model_;
   int iterations_;
+  std::shared_ptr<GraphPlanner> graphs_;  // Null where it does not apply.
 
   mutable absl::Mutex mu_;
   mutable std::shared_ptr<const PackedModel> packed_ ABSL_GUARDED_BY(mu_);
