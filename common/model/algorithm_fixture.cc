@@ -183,7 +183,7 @@ void AlgorithmFixture::LoadWeights(Parameters& parameters) const {
 
 at::Tensor ReplayNoise::Next() {
   POMPC_CHECK(!draws_.empty()) << "more draws than recorded";
-  const at::Tensor draw = draws_.front();
+  const at::Tensor draw = draws_.front().to(device_);
   draws_.pop_front();
   return draw;
 }
@@ -217,8 +217,8 @@ at::Tensor ReplayNoise::DropoutMask(at::IntArrayRef shape, double) { return Next
 
 testing::AssertionResult CloseAbsolute(const at::Tensor& actual, const at::Tensor& expected,
                                        double tolerance) {
-  const at::Tensor a = actual.detach().squeeze().to(at::kDouble);
-  const at::Tensor e = expected.detach().squeeze().to(at::kDouble);
+  const at::Tensor a = actual.detach().squeeze().to(at::kCPU, at::kDouble);
+  const at::Tensor e = expected.detach().squeeze().to(at::kCPU, at::kDouble);
   if (a.sizes() != e.sizes()) {
     return testing::AssertionFailure() << "shape " << a.sizes() << ", expected " << e.sizes();
   }

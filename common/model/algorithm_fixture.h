@@ -54,6 +54,7 @@ class AlgorithmFixture {
 // Gives recorded draws in the order in which they were added; fails on a draw of another size.
 class ReplayNoise final : public Noise {
  public:
+  explicit ReplayNoise(at::Device device = at::kCPU) : device_(device) {}
   void Add(const at::Tensor& draw) { draws_.push_back(draw); }
   bool empty() const { return draws_.empty(); }
 
@@ -69,6 +70,7 @@ class ReplayNoise final : public Noise {
 
  private:
   at::Tensor Next();
+  const at::Device device_;
   std::deque<at::Tensor> draws_;
 };
 

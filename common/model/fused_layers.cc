@@ -3,6 +3,8 @@
 #include <utility>
 #include <vector>
 
+#include "common/model/gpu_layers.h"
+
 namespace pompc {
 namespace {
 
@@ -259,7 +261,15 @@ OperatorsOnly::OperatorsOnly() { ++operators_only; }
 OperatorsOnly::~OperatorsOnly() { --operators_only; }
 bool KernelsInUse() { return operators_only == 0; }
 
+const GpuLayers* GpuLayersOf(const at::Tensor& t) {
+  const bool fits = t.is_cuda() && t.scalar_type() == at::kFloat && KernelsInUse();
+  return fits ? FindGpuLayers() : nullptr;
+}
+
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (const GpuLayers* gpu = GpuLayersOf(x)) {
+    return gpu->Linear(x, weight, bias, NeedsGradient({x, weight, bias}));
+  }
   if (!OnKernels(x)) {
     if (weight.dim() == 2) return at::linear(x, weight, bias);
     return at::matmul(x, weight.transpose(-1, -2)) + PerHead(bias);
@@ -274,6 +284,11 @@ at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
 at::Tensor NormedLinear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                         const at::Tensor& gain, const at::Tensor& shift, const at::Tensor& mask,
                         const NormedLinearOptions& options) {
+  const GpuLayers* const gpu = GpuLayersOf(x);
+  if (gpu != nullptr && gpu->Supports(weight.size(-2), options)) {
+    return gpu->NormedLinear(x, weight, bias, gain, shift, mask, options,
+                             NeedsGradient({x, weight, bias, gain, shift}));
+  }
   if (OnKernels(x)) {
     const at::Tensor dense = x.contiguous();
     if (!NeedsGradient({x, weight, bias, gain, shift})) {
@@ -291,6 +306,9 @@ at::Tensor NormedLinear(const at::Tensor& x, const at::Tensor& weight, const at:
 }
 
 at::Tensor TwoHotDecode(const at::Tensor& logits, const Bins& bins) {
+  if (const GpuLayers* gpu = GpuLayersOf(logits)) {
+    return gpu->TwoHotDecode(logits, bins, NeedsGradient({logits}));
+  }
   if (OnKernels(logits)) {
     const at::Tensor dense = logits.contiguous();
     if (!NeedsGradient({logits})) return DecodeFunction::forward(nullptr, dense, bins);
@@ -303,6 +321,9 @@ at::Tensor TwoHotDecode(const at::Tensor& logits, const Bins& bins) {
 
 at::Tensor TwoHotCrossEntropy(const at::Tensor& logits, const at::Tensor& target,
                               const Bins& bins) {
+  if (const GpuLayers* gpu = GpuLayersOf(logits)) {
+    return gpu->TwoHotCrossEntropy(logits, target, bins, NeedsGradient({logits}));
+  }
   const at::Tensor wide =
       target.detach().expand(logits.sizes().slice(0, logits.dim() - 1)).contiguous();
   if (OnKernels(logits)) {

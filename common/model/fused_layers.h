@@ -1,5 +1,6 @@
-// Differentiable layers on the fused CPU kernels, with the operators of LibTorch elsewhere (other
-// devices and dtypes). common/model/layers.h builds every network from these.
+// Differentiable layers on fused kernels, of the CPU or, in a CUDA build, of a GPU (gpu_layers.h),
+// with the operators of LibTorch elsewhere (other dtypes, widths that the GPU's kernels do not
+// take). common/model/layers.h builds every network from these.
 //
 // Shapes: `weight` [out, in] takes x [..., in] to [..., out]. An ensemble's weight [Q, out, in]
 //   takes x [rows, in] (shared by the heads) or [Q, rows, in] to [Q, rows, out]; its bias, gain and
@@ -16,8 +17,8 @@
 
 namespace pompc {
 
-// While one lives, layers on the CPU and plans of this thread take LibTorch's operators: what
-// benchmarks compare the kernels with.
+// While one lives, layers and plans of this thread take LibTorch's operators everywhere: what tests
+// and benchmarks compare the kernels with.
 class OperatorsOnly {
  public:
   OperatorsOnly();

@@ -1,4 +1,5 @@
-// The fused float32 path against the operator path, which the same functions take in float64.
+// The fused float32 path against the operator path, which the same functions take in float64; on
+// the CPU and, where there is one, on a GPU.
 #include "common/model/fused_layers.h"
 
 #include <gtest/gtest.h>
@@ -12,12 +13,14 @@ namespace {
 using Tensors = std::vector<at::Tensor>;
 using LayerFunction = std::function<at::Tensor(const Tensors&)>;
 
-// Calls `layer` on the inputs in both precisions; compares the result and every gradient.
-void ExpectSameInBothPrecisions(const Tensors& inputs, const LayerFunction& layer) {
+// Calls `layer` on the inputs in both precisions; compares the result and every gradient, when it
+// is the first and when it is added to what is there.
+void ExpectSameInBothPrecisions(at::DeviceType device, const Tensors& inputs,
+                                const LayerFunction& layer) {
   Tensors single, twice;
   for (const at::Tensor& t : inputs) {
-    single.push_back(t.clone().requires_grad_(true));
-    twice.push_back(t.to(at::kDouble).requires_grad_(true));
+    single.push_back(t.to(device, at::kFloat, false, /*copy=*/true).requires_grad_(true));
+    twice.push_back(t.to(device, at::kDouble).requires_grad_(true));
   }
   const at::Tensor y = layer(single), y64 = layer(twice);
   const auto expect_close = [](const at::Tensor& actual, const at::Tensor& expected) {
@@ -30,68 +33,82 @@ void ExpectSameInBothPrecisions(const Tensors& inputs, const LayerFunction& laye
     at::NoGradGuard no_grad;
     EXPECT_TRUE(layer(single).equal(y)) << "without gradients";
   }
-  const at::Tensor dy = at::randn(y.sizes());
+  const at::Tensor dy = at::randn(y.sizes()).to(device);
   y.backward(dy);
   y64.backward(dy.to(at::kDouble));
-  for (size_t i = 0; i < inputs.size(); ++i) {
-    SCOPED_TRACE(testing::Message() << "gradient of input " << i);
-    expect_close(single[i].grad(), twice[i].grad());
+  for (const char* what : {"gradient", "sum of gradients"}) {
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      SCOPED_TRACE(testing::Message() << what << " of input " << i);
+      expect_close(single[i].grad(), twice[i].grad());
+    }
+    layer(single).backward(dy);
+    layer(twice).backward(dy.to(at::kDouble));
   }
 }
 
-class FusedLayersTest : public testing::Test {
+class FusedLayersTest : public testing::TestWithParam<at::DeviceType> {
  protected:
-  void SetUp() override { at::manual_seed(11); }
+  void SetUp() override {
+    if (GetParam() == at::kCUDA && !at::hasCUDA())
+      GTEST_SKIP() << "no GPU in this machine or build";
+    at::manual_seed(11);
+  }
+  void ExpectSame(const Tensors& inputs, const LayerFunction& layer) {
+    ExpectSameInBothPrecisions(GetParam(), inputs, layer);
+  }
 };
 
-TEST_F(FusedLayersTest, LinearPlainAndEnsemble) {
+INSTANTIATE_TEST_SUITE_P(Devices, FusedLayersTest, testing::Values(at::kCPU, at::kCUDA),
+                         [](const auto& info) { return info.param == at::kCPU ? "cpu" : "gpu"; });
+
+TEST_P(FusedLayersTest, LinearPlainAndEnsemble) {
   const auto linear = [](const Tensors& t) { return Linear(t[0], t[1], t[2]); };
-  ExpectSameInBothPrecisions({at::randn({4, 7, 24}), at::randn({101, 24}), at::randn({101})},
-                             linear);
-  ExpectSameInBothPrecisions({at::randn({9, 24}), at::randn({5, 33, 24}), at::randn({5, 33})},
-                             linear);
-  ExpectSameInBothPrecisions({at::randn({5, 9, 24}), at::randn({5, 33, 24}), at::randn({5, 33})},
-                             linear);
+  ExpectSame({at::randn({4, 7, 24}), at::randn({101, 24}), at::randn({101})}, linear);
+  ExpectSame({at::randn({9, 24}), at::randn({5, 33, 24}), at::randn({5, 33})}, linear);
+  ExpectSame({at::randn({5, 9, 24}), at::randn({5, 33, 24}), at::randn({5, 33})}, linear);
 }
 
-TEST_F(FusedLayersTest, NormedLinearPlainAndEnsembleWithAndWithoutDropout) {
+TEST_P(FusedLayersTest, NormedLinearPlainAndEnsembleWithAndWithoutDropout) {
   for (bool masked : {false, true}) {
     for (const auto& [x, out] : std::vector<std::pair<std::vector<int64_t>, std::vector<int64_t>>>{
-             {{3, 7, 24}, {48, 24}}, {{9, 24}, {5, 48, 24}}, {{5, 9, 24}, {5, 48, 24}}}) {
+             {{3, 7, 24}, {48, 24}},
+             {{9, 24}, {5, 48, 24}},
+             {{5, 9, 24}, {5, 48, 24}},
+             {{3, 200, 50}, {512, 50}},
+             {{700, 50}, {2, 264, 50}}}) {
       SCOPED_TRACE(testing::Message() << "masked " << masked << " weight " << at::IntArrayRef(out));
       std::vector<int64_t> vector(out.begin(), out.end() - 1);
       std::vector<int64_t> y_shape = x;
-      y_shape.back() = 48;
-      if (out.size() == 3 && x.size() == 2) y_shape.insert(y_shape.begin(), 5);
+      y_shape.back() = vector.back();
+      if (out.size() == 3 && x.size() == 2) y_shape.insert(y_shape.begin(), out[0]);
       const at::Tensor mask = masked ? at::bernoulli(at::full(y_shape, 0.8)) / 0.8 : at::Tensor();
       for (Activation activation : {Activation::kMish, Activation::kSimNorm}) {
-        ExpectSameInBothPrecisions(
-            {at::randn(x), at::randn(out), at::randn(vector), 1 + 0.1 * at::randn(vector),
-             at::randn(vector)},
-            [&](const Tensors& t) {
-              const at::Tensor m = masked ? mask.to(t[0].scalar_type()) : mask;
-              return NormedLinear(t[0], t[1], t[2], t[3], t[4], m, {activation, 8});
-            });
+        ExpectSame({at::randn(x), at::randn(out), at::randn(vector), 1 + 0.1 * at::randn(vector),
+                    at::randn(vector)},
+                   [&](const Tensors& t) {
+                     const at::Tensor m = masked ? mask.to(t[0].options()) : mask;
+                     return NormedLinear(t[0], t[1], t[2], t[3], t[4], m, {activation, 8});
+                   });
       }
     }
   }
 }
 
-TEST_F(FusedLayersTest, GradientReachesOnlyWhatAsksForIt) {
-  const at::Tensor x = at::randn({6, 24}).requires_grad_(true);
-  const at::Tensor w = at::randn({16, 24}), v = at::ones({16});
+TEST_P(FusedLayersTest, GradientReachesOnlyWhatAsksForIt) {
+  const auto options = at::TensorOptions(at::kFloat).device(GetParam());
+  const at::Tensor x = at::randn({6, 24}, options).requires_grad_(true);
+  const at::Tensor w = at::randn({16, 24}, options), v = at::ones({16}, options);
   NormedLinear(x, w, v, v, v, {}, {}).sum().backward();
   EXPECT_TRUE(x.grad().defined());
   EXPECT_FALSE(w.grad().defined());
 }
 
-TEST_F(FusedLayersTest, TwoHotHeads) {
+TEST_P(FusedLayersTest, TwoHotHeads) {
   const Bins bins;
-  ExpectSameInBothPrecisions({at::randn({3, 5, 101})},
-                             [&](const Tensors& t) { return TwoHotDecode(t[0], bins); });
+  ExpectSame({at::randn({3, 5, 101})}, [&](const Tensors& t) { return TwoHotDecode(t[0], bins); });
   const at::Tensor target = at::randn({5}) * 20;
-  ExpectSameInBothPrecisions({at::randn({3, 5, 101})}, [&](const Tensors& t) {
-    return TwoHotCrossEntropy(t[0], target.to(t[0].scalar_type()), bins);
+  ExpectSame({at::randn({3, 5, 101})}, [&](const Tensors& t) {
+    return TwoHotCrossEntropy(t[0], target.to(t[0].options()), bins);
   });
 }
 

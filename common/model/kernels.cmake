@@ -13,5 +13,13 @@ pompc_library(kernels SOURCES kernels.cc kernels_avx512.cc kernels_avx2.cc kerne
 pompc_test(kernels_test SOURCES kernels_test.cc DEPS kernels TORCH)
 
 # Differentiable layers on those kernels.
-pompc_library(fused_layers SOURCES fused_layers.cc packed_mlp.cc DEPS kernels TORCH)
+if(POMPC_CUDA)
+  set(gpu_layers gpu_layers_cuda.cc)
+else()
+  set(gpu_layers gpu_layers_none.cc)
+endif()
+pompc_library(fused_layers SOURCES fused_layers.cc packed_mlp.cc ${gpu_layers} DEPS kernels TORCH)
+if(POMPC_CUDA)
+  pompc_cuda_sources(fused_layers gpu_kernels.cu)
+endif()
 pompc_test(fused_layers_test SOURCES fused_layers_test.cc DEPS fused_layers TORCH)

@@ -1,5 +1,9 @@
 #include "common/model/layers.h"
 
+#include <vector>
+
+#include "common/model/gpu_layers.h"
+
 namespace pompc {
 namespace {
 
@@ -18,6 +22,22 @@ Mlp SelectLayers(const Mlp& mlp, const Select& select) {
     }
   }
   return selected;
+}
+
+// Two heads, gathered on the device.
+Mlp SelectHeads(const Mlp& mlp, const at::Tensor& heads) {
+  const GpuLayers* const gpu = GpuLayersOf(mlp.front().weight);
+  if (gpu == nullptr || mlp.front().weight.requires_grad()) {
+    return SelectLayers(mlp, [&](const at::Tensor& t) { return t.index_select(0, heads); });
+  }
+  std::vector<at::Tensor> tensors;
+  SelectLayers(mlp, [&](const at::Tensor& t) {
+    tensors.push_back(t);
+    return t;
+  });
+  tensors = gpu->SelectHeads(tensors, heads);
+  auto next = tensors.begin();
+  return SelectLayers(mlp, [&](const at::Tensor&) { return *next++; });
 }
 
 at::Tensor Forward(const at::Tensor& x, const Mlp& mlp, const NormedLinearOptions& last,
@@ -45,11 +65,7 @@ at::Tensor MlpForward(const at::Tensor& x, const Mlp& mlp, const NormedLinearOpt
 at::Tensor EnsembleForward(const at::Tensor& x, const Mlp& mlp, const at::Tensor& heads,
                            const at::Tensor& mask) {
   if (!heads.defined()) return Forward(x, mlp, {}, mask);
-  if (!heads.is_cpu()) {
-    const Mlp selected =
-        SelectLayers(mlp, [&](const at::Tensor& t) { return t.index_select(0, heads); });
-    return Forward(x, selected, {}, mask);
-  }
+  if (!heads.is_cpu()) return Forward(x, SelectHeads(mlp, heads), {}, mask);
   // Views of single heads: copying the weights of a pair costs more than one call for each.
   std::vector<at::Tensor> outputs;
   for (int64_t i = 0; i < heads.numel(); ++i) {

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
+#include "common/model/gpu_layers.h"
 
 namespace pompc {
 namespace {
@@ -45,6 +46,11 @@ PackedMlp PackLayers(const Mlp& mlp, int64_t head, const NormedLinearOptions& la
 }  // namespace
 
 at::Tensor PolicyDistribution::Sample(const at::Tensor& eps) const {
+  const GpuLayers* const gpu = GpuLayersOf(log_std);
+  if (gpu != nullptr && eps.sizes() == log_std.sizes()) {
+    const bool squashed = form == v1::ModelConfig::SQUASHED;
+    return gpu->Sample(squashed, squashed ? pre_tanh_mean : mean, log_std, eps);
+  }
   const at::Tensor noise = eps * at::exp(log_std);
   if (form == v1::ModelConfig::SQUASHED) return at::tanh(pre_tanh_mean + noise);
   return (mean + noise).clamp(-1, 1);
@@ -126,6 +132,10 @@ at::Tensor WorldModel::TerminationLogit(const at::Tensor& z) const {
 
 PolicyDistribution WorldModel::DistributionOf(const at::Tensor& output, LogStdRange range) const {
   const std::vector<at::Tensor> out = output.chunk(2, -1);
+  if (const GpuLayers* gpu = GpuLayersOf(output)) {
+    const auto [m, mean, log_std] = gpu->Policy(output, range);
+    return {spec().config.policy_form(), m, mean, log_std, out[1]};
+  }
   return {spec().config.policy_form(), out[0], at::tanh(out[0]), LogStd(out[1], range), out[1]};
 }
 

@@ -2,6 +2,8 @@
 
 #include <vector>
 
+#include "common/model/gpu_layers.h"
+
 namespace pompc {
 namespace {
 
@@ -13,6 +15,18 @@ at::Tensor Mask(const WorldModel& model, const at::Tensor& input, int64_t heads,
 
 at::Tensor NormalAction(Noise& noise, const at::Tensor& z, int64_t action_dim) {
   return noise.Normal({z.size(0), z.size(1), action_dim});
+}
+
+// TimeMean() of the mean over the dimensions `others`, all but time_dim.
+at::Tensor TimeMeanOf(const at::Tensor& x, int64_t time_dim, at::IntArrayRef others, double rho) {
+  if (const GpuLayers* gpu = GpuLayersOf(x)) return gpu->TimeMeanOf(x, time_dim, rho, {});
+  return TimeMean(x.mean(others), rho);
+}
+
+// The same of (x - y)^2, x and y [T, B, L]. No gradient reaches y.
+at::Tensor SquaredError(const at::Tensor& x, const at::Tensor& y, double rho) {
+  if (const GpuLayers* gpu = GpuLayersOf(x)) return gpu->TimeMeanOf(x, 0, rho, y);
+  return TimeMean((x - y).square().mean(at::IntArrayRef{1, 2}), rho);
 }
 
 // 1 while the episode goes on after reaching z, by the model's prediction. [..]
@@ -152,14 +166,13 @@ ModelLoss ComputeModelLoss(const WorldModel& tracked, const v1::LearningConfig& 
 
   ModelLoss loss;
   loss.latents = z.detach();
-  loss.consistency = TimeMean((reached - encoded_next).square().mean(at::IntArrayRef{1, 2}), rho);
-  loss.reward = TimeMean(
-      TwoHotCrossEntropy(tracked.RewardLogits(za), batch.reward, tracked.bins()).mean(1), rho);
+  loss.consistency = SquaredError(reached, encoded_next, rho);
+  loss.reward = TimeMeanOf(
+      TwoHotCrossEntropy(tracked.RewardLogits(za), batch.reward, tracked.bins()), 0, {1}, rho);
   const at::Tensor input = tracked.values_take_actions() ? za : z.narrow(0, 0, steps);
   const at::Tensor mask = Mask(tracked, input, tracked.num_value_heads(), noise);
   const at::Tensor logits = tracked.ValueLogits(input, WorldModel::Heads::kOnline, {}, mask);
-  loss.value =
-      TimeMean(TwoHotCrossEntropy(logits, target, tracked.bins()).mean(at::IntArrayRef{0, 2}), rho);
+  loss.value = TimeMeanOf(TwoHotCrossEntropy(logits, target, tracked.bins()), 1, {0, 2}, rho);
   loss.total = config.consistency_weight() * loss.consistency +
                config.reward_weight() * loss.reward + config.value_weight() * loss.value;
   if (tracked.spec().config.predict_termination()) {
@@ -175,7 +188,7 @@ at::Tensor ComputePriorLoss(const WorldModel& tracked, const v1::LearningConfig&
   const PolicyDistribution prior = tracked.Prior(latents);
   const at::Tensor kl =
       GaussianKl(batch.prior_mean, batch.prior_std, prior.mean, at::exp(prior.log_std));
-  return TimeMean(kl.mean(at::IntArrayRef{1, 2}), config.rho());
+  return TimeMeanOf(kl, 0, {1, 2}, config.rho());
 }
 
 PolicyLoss ComputePolicyLoss(const WorldModel& tracked, const WorldModel& model,
@@ -233,7 +246,7 @@ PolicyLoss ComputePolicyLoss(const WorldModel& tracked, const WorldModel& model,
     objective = objective + options.kl_weight * factor * divergence;
     loss.kl = divergence.detach().mean();
   }
-  loss.loss = TimeMean(objective.mean(1), config.rho());
+  loss.loss = TimeMeanOf(objective, 0, {1}, config.rho());
   loss.entropy = entropy.detach().mean();
   loss.std = std.detach().mean();
   return loss;

@@ -1,0 +1,126 @@
+// CUDA kernels behind the model's layers, where separate operators of LibTorch would launch many
+// kernels and walk memory several times: the counterparts of kernels.h on a GPU. Matrix products
+// stay with cuBLAS.
+//
+// Shapes: float32; H heads, R rows of each head, C columns. `cols` at most kMaxNormCols or
+//   kMaxBins. All pointers are to device memory.
+// Thread-safety and blocking: each function launches on `stream` and returns; it throws nothing and
+//   returns what cudaGetLastError() says (0: fine).
+// Determinism: equal inputs give equal bits: sums have a fixed order, nothing is added atomically.
+#ifndef POMPC_COMMON_MODEL_GPU_KERNELS_H_
+#define POMPC_COMMON_MODEL_GPU_KERNELS_H_
+
+#include <cstdint>
+
+#include "common/model/kernels.h"
+
+struct CUstream_st;
+
+namespace pompc::gpu {
+
+using Stream = CUstream_st*;
+
+inline constexpr int64_t kMaxNormCols = 1024;
+inline constexpr int64_t kMaxBins = 1024;
+
+// A matrix [H, R, C]; columns are contiguous.
+struct In {
+  const float* data;
+  int64_t head_stride, row_stride;
+};
+struct Out {
+  float* data;
+  int64_t head_stride, row_stride;
+};
+
+// y = act(LayerNorm((x + bias) * mask) * gain + shift) for each row, epsilon 1e-5.
+struct NormLayer {
+  int64_t heads = 1, rows = 0, cols = 0;
+  const float* bias = nullptr;   // [H, C]
+  const float* gain = nullptr;   // [H, C]
+  const float* shift = nullptr;  // [H, C]
+  const float* mask = nullptr;   // [H, R, C] dropout mask, already scaled; or null.
+  Activation activation = Activation::kMish;
+  int64_t simnorm_dim = 8;  // A power of 2, at most 32.
+};
+// Whether the kernels take a layer of this shape.
+bool Supports(int64_t cols, Activation activation, int64_t simnorm_dim);
+
+// statistics [H, R, 2] receives mean and 1/std of every row, for the backward; or null.
+int NormForward(const NormLayer& layer, In x, Out y, float* statistics, Stream stream);
+
+// Gradients of a layer's parameters: dbias, dgain and dshift [H, C], each added to what it holds.
+struct NormGradients {
+  float *bias, *gain, *shift;
+};
+// Floats of scratch memory that NormBackward() needs with gradients.
+int64_t NormScratchSize(const NormLayer& layer);
+// x and statistics as above, dy -> dx (gradient of x, with x's strides). gradients: null for none.
+int NormBackward(const NormLayer& layer, In x, const float* statistics, In dy, Out dx,
+                 const NormGradients* gradients, float* scratch, Stream stream);
+
+// out[h, c] += sum_r x[h, r, c].
+int AddColumnSums(int64_t heads, int64_t rows, int64_t cols, In x, float* out, Stream stream);
+
+// Two-hot distributions over `size` bins, as in kernels.h; logits [rows, size] contiguous. Row i
+// has the target targets[i % num_targets].
+struct TwoHotRows {
+  int64_t rows = 0, size = 0;
+  double min = 0, max = 0;
+};
+int DecodeForward(const TwoHotRows& bins, const float* logits, float* out, Stream stream);
+int DecodeBackward(const TwoHotRows& bins, const float* logits, const float* dout, float* dlogits,
+                   Stream stream);
+int CrossEntropyForward(const TwoHotRows& bins, const float* logits, const float* targets,
+                        int64_t num_targets, float* loss, Stream stream);
+int CrossEntropyBackward(const TwoHotRows& bins, const float* logits, const float* targets,
+                         int64_t num_targets, const float* dloss, float* dlogits, Stream stream);
+
+// A Gaussian policy network's output [rows, 2 A], (m, x) -> m, tanh(m) and
+// log std = low + half (tanh(x) + 1), [rows, A] each.
+struct PolicyRows {
+  int64_t rows = 0, action_dim = 0;
+  double log_std_low = 0, log_std_half = 0;
+};
+int PolicyForward(const PolicyRows& rows, const float* output, float* m, float* mean,
+                  float* log_std, Stream stream);
+// Any of dm, dmean and dlog_std may be null, as zeros.
+int PolicyBackward(const PolicyRows& rows, const float* output, const float* dm, const float* dmean,
+                   const float* dlog_std, float* doutput, Stream stream);
+
+// action = tanh(centre + eps exp(log_std)) when squashed, else clamp(centre + eps exp(log_std), -1,
+// 1); `size` numbers each.
+int SampleForward(int64_t size, bool squashed, const float* centre, const float* log_std,
+                  const float* eps, float* action, Stream stream);
+int SampleBackward(int64_t size, bool squashed, const float* centre, const float* log_std,
+                   const float* eps, const float* daction, float* dcentre, float* dlog_std,
+                   Stream stream);
+
+// out[0] = sum_t rho^t / T mean(x_t), x [outer, T, inner]; with y [like x]: of (x - y)^2.
+struct TimeRows {
+  int64_t outer = 1, steps = 0, inner = 0;
+  double rho = 1;
+};
+// Floats of scratch memory.
+int64_t TimeMeanScratchSize(const TimeRows& rows);
+int TimeMeanForward(const TimeRows& rows, const float* x, const float* y, float* out,
+                    float* scratch, Stream stream);
+int TimeMeanBackward(const TimeRows& rows, const float* x, const float* y, const float* dout,
+                     float* dx, Stream stream);
+
+// Copies for each tensor [Q, size] its two rows heads[0] and heads[1] -> [2, size].
+struct HeadTensor {
+  const float* from;
+  float* to;
+  int64_t size;
+};
+inline constexpr int kMaxHeadTensors = 32;
+struct HeadTensors {
+  HeadTensor tensors[kMaxHeadTensors];
+  int count = 0;
+};
+int SelectHeads(const HeadTensors& tensors, const int64_t* heads, Stream stream);
+
+}  // namespace pompc::gpu
+
+#endif  // POMPC_COMMON_MODEL_GPU_KERNELS_H_

@@ -1,0 +1,59 @@
+// The layers of fused_layers.h, and what is between layers and losses, for float32 on a GPU:
+// products by cuBLAS, everything else by the kernels of gpu_kernels.h. Same shapes and numbers (to
+// rounding), same errors.
+//
+// Gradients of parameters that are autograd leaves with a gradient buffer (Parameters::Leaf) are
+// added there by the products themselves, without a copy of their own.
+// Thread-safety: as LibTorch's operators; work goes to the current stream.
+#ifndef POMPC_COMMON_MODEL_GPU_LAYERS_H_
+#define POMPC_COMMON_MODEL_GPU_LAYERS_H_
+
+#include <array>
+#include <vector>
+
+#include "common/model/fused_layers.h"
+#include "common/model/math.h"
+#include "common/model/tensor.h"
+
+namespace pompc {
+
+// track: whether the result carries gradients.
+class GpuLayers {
+ public:
+  virtual ~GpuLayers() = default;
+  virtual at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                            bool track) const = 0;
+  // Whether NormedLinear() takes layers of this width.
+  virtual bool Supports(int64_t out, const NormedLinearOptions& options) const = 0;
+  virtual at::Tensor NormedLinear(const at::Tensor& x, const at::Tensor& weight,
+                                  const at::Tensor& bias, const at::Tensor& gain,
+                                  const at::Tensor& shift, const at::Tensor& mask,
+                                  const NormedLinearOptions& options, bool track) const = 0;
+  virtual at::Tensor TwoHotDecode(const at::Tensor& logits, const Bins& bins, bool track) const = 0;
+  virtual at::Tensor TwoHotCrossEntropy(const at::Tensor& logits, const at::Tensor& target,
+                                        const Bins& bins, bool track) const = 0;
+
+  // A Gaussian policy network's output [.., 2 A], (m, x), as m, tanh(m) and LogStd(x): [.., A]
+  // each.
+  virtual std::array<at::Tensor, 3> Policy(const at::Tensor& output, LogStdRange range) const = 0;
+  // tanh(centre + eps exp(log_std)) when squashed, else clamp(centre + eps exp(log_std), -1, 1).
+  // All of one shape; no gradient reaches eps.
+  virtual at::Tensor Sample(bool squashed, const at::Tensor& centre, const at::Tensor& log_std,
+                            const at::Tensor& eps) const = 0;
+  // TimeMean() of the mean over all other dimensions of x; with y defined, of (x - y)^2. No
+  // gradient reaches y. -> [].
+  virtual at::Tensor TimeMeanOf(const at::Tensor& x, int64_t time_dim, double rho,
+                                const at::Tensor& y) const = 0;
+  // Of each tensor [Q, ...] the two rows that heads names: [2, ...]. Without gradients.
+  virtual std::vector<at::Tensor> SelectHeads(const std::vector<at::Tensor>& tensors,
+                                              const at::Tensor& heads) const = 0;
+};
+
+// Null in a build without CUDA.
+const GpuLayers* FindGpuLayers();
+// Null where what is made of `t` does not run on these: other devices and dtypes, OperatorsOnly.
+const GpuLayers* GpuLayersOf(const at::Tensor& t);
+
+}  // namespace pompc
+
+#endif  // POMPC_COMMON_MODEL_GPU_LAYERS_H_

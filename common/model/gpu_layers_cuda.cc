@@ -1,0 +1,442 @@
+#include <c10/cuda/CUDAStream.h>
+
+#include <vector>
+
+#include "common/model/gpu_kernels.h"
+#include "common/model/gpu_layers.h"
+
+namespace pompc {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+gpu::Stream CurrentStream() { return c10::cuda::getCurrentCUDAStream().stream(); }
+
+void Check(int launched) {
+  TORCH_CHECK(launched == 0,
+              "CUDA kernel: ", cudaGetErrorString(static_cast<cudaError_t>(launched)));
+}
+
+const float* Data(const at::Tensor& t) { return t.defined() ? t.const_data_ptr<float>() : nullptr; }
+
+// The buffer to which the gradient of `parameter` can be added at once; undefined if it has none.
+at::Tensor GradientBuffer(const at::Tensor& parameter) {
+  return parameter.is_leaf() && parameter.requires_grad() ? parameter.grad() : at::Tensor();
+}
+
+// Where a kernel adds a gradient of `parameter`: its buffer, or zeros that backward returns.
+struct GradientTarget {
+  at::Tensor buffer, returned;
+
+  explicit GradientTarget(const at::Tensor& parameter) : buffer(GradientBuffer(parameter)) {
+    if (!buffer.defined()) buffer = returned = at::zeros_like(parameter);
+  }
+  float* data() const { return buffer.data_ptr<float>(); }
+};
+
+// A layer's product over Q heads. Heads that share their input are one product of Q * out columns:
+// u is [rows, Q * out] then, else [Q, rows, out].
+struct Product {
+  int64_t heads, rows, in, out;
+  bool shared;
+
+  Product(const at::Tensor& x, const at::Tensor& weight)
+      : heads(weight.dim() == 3 ? weight.size(0) : 1),
+        in(weight.size(-1)),
+        out(weight.size(-2)),
+        shared(weight.dim() == 2 || x.dim() == 2) {
+    TORCH_CHECK(x.size(-1) == in, "layer input has ", x.size(-1), " features, weight ", in);
+    rows = x.numel() / in / (shared ? 1 : heads);
+  }
+
+  at::Tensor Rows(const at::Tensor& x) const {
+    return shared ? x.reshape({rows, in}) : x.reshape({heads, rows, in});
+  }
+  at::Tensor Matrix(const at::Tensor& weight) const {
+    return shared ? weight.reshape({heads * out, in}) : weight;
+  }
+  at::Tensor Forward(const at::Tensor& x, const at::Tensor& weight) const {
+    return shared ? at::mm(Rows(x), Matrix(weight).t()) : at::bmm(Rows(x), weight.transpose(1, 2));
+  }
+  at::Tensor InputGradient(const at::Tensor& du, const at::Tensor& x,
+                           const at::Tensor& weight) const {
+    return (shared ? at::mm(du, Matrix(weight)) : at::bmm(du, weight)).view(x.sizes());
+  }
+  // Undefined where it was added to the weight's buffer.
+  at::Tensor WeightGradient(const at::Tensor& du, const at::Tensor& x,
+                            const at::Tensor& weight) const {
+    const at::Tensor buffer = GradientBuffer(weight);
+    if (shared) {
+      if (!buffer.defined()) return at::mm(du.t(), Rows(x)).view(weight.sizes());
+      buffer.view({heads * out, in}).addmm_(du.t(), Rows(x));
+    } else {
+      if (!buffer.defined()) return at::bmm(du.transpose(1, 2), Rows(x));
+      buffer.baddbmm_(du.transpose(1, 2), Rows(x));
+    }
+    return {};
+  }
+  // Strides of u, from head to head and from row to row.
+  int64_t head_stride() const { return shared ? out : rows * out; }
+  int64_t row_stride() const { return shared ? heads * out : out; }
+
+  std::vector<int64_t> OutputShape(const at::Tensor& x, const at::Tensor& weight) const {
+    std::vector<int64_t> shape = x.sizes().vec();
+    if (weight.dim() == 3 && shared) shape.insert(shape.begin(), heads);
+    shape.back() = out;
+    return shape;
+  }
+};
+
+class LinearFunction : public torch::autograd::Function<LinearFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
+                            const at::Tensor& bias) {
+    const Product product(x, weight);
+    at::Tensor y;
+    if (weight.dim() == 2) {
+      y = at::addmm(bias, product.Rows(x), weight.t());
+    } else {
+      const at::Tensor heads = x.expand({product.heads, product.rows, product.in});
+      y = at::baddbmm(bias.unsqueeze(1), heads, weight.transpose(1, 2));
+    }
+    if (ctx != nullptr) ctx->save_for_backward({x, weight, bias});
+    return y.view(product.OutputShape(x, weight));
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor &weight = saved[1], &bias = saved[2];
+    const bool expand = weight.dim() == 3 && saved[0].dim() == 2;
+    const at::Tensor x =
+        expand ? saved[0].expand({weight.size(0), saved[0].size(0), saved[0].size(1)}) : saved[0];
+    const Product product(x, weight);
+    const at::Tensor dy = grads[0].contiguous();
+    const at::Tensor du = product.shared ? dy.view({product.rows, product.out}) : dy;
+    at::Tensor dx, dweight, dbias;
+    if (ctx->needs_input_grad(0)) dx = product.InputGradient(du, x, weight);
+    if (expand && dx.defined()) dx = dx.sum(0);
+    if (ctx->needs_input_grad(1)) dweight = product.WeightGradient(du, x, weight);
+    if (ctx->needs_input_grad(2)) {
+      const GradientTarget target(bias);
+      Check(gpu::AddColumnSums(product.heads, product.rows, product.out,
+                               {Data(du), product.head_stride(), product.row_stride()},
+                               target.data(), CurrentStream()));
+      dbias = target.returned;
+    }
+    return {dx, dweight, dbias};
+  }
+};
+
+// Autograd takes no undefined tensor as an input, so one that may be absent travels inside a
+// struct.
+struct Optional {
+  at::Tensor tensor;
+};
+
+gpu::NormLayer LayerOf(const Product& product, const at::Tensor& bias, const at::Tensor& gain,
+                       const at::Tensor& shift, const at::Tensor& mask,
+                       const NormedLinearOptions& options) {
+  return {product.heads, product.rows, product.out,        Data(bias),         Data(gain),
+          Data(shift),   Data(mask),   options.activation, options.simnorm_dim};
+}
+
+class NormedLinearFunction : public torch::autograd::Function<NormedLinearFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
+                            const at::Tensor& bias, const at::Tensor& gain, const at::Tensor& shift,
+                            const Optional& dropout, const NormedLinearOptions& options) {
+    const Product product(x, weight);
+    const at::Tensor mask = dropout.tensor.defined() ? dropout.tensor.contiguous() : at::Tensor();
+    const at::Tensor u = product.Forward(x, weight);
+    at::Tensor y = at::empty(product.OutputShape(x, weight), u.options());
+    at::Tensor statistics;
+    if (ctx != nullptr) statistics = at::empty({product.heads, product.rows, 2}, u.options());
+    Check(gpu::NormForward(LayerOf(product, bias, gain, shift, mask, options),
+                           {Data(u), product.head_stride(), product.row_stride()},
+                           {y.data_ptr<float>(), product.rows * product.out, product.out},
+                           ctx != nullptr ? statistics.data_ptr<float>() : nullptr,
+                           CurrentStream()));
+    if (ctx != nullptr) {
+      ctx->save_for_backward({x, weight, bias, gain, shift, mask, u, statistics});
+      ctx->saved_data["activation"] = static_cast<int64_t>(options.activation);
+      ctx->saved_data["simnorm_dim"] = options.simnorm_dim;
+    }
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor &x = saved[0], &weight = saved[1], &bias = saved[2], &gain = saved[3],
+                     &shift = saved[4], &mask = saved[5], &u = saved[6], &statistics = saved[7];
+    const NormedLinearOptions options = {
+        static_cast<Activation>(ctx->saved_data["activation"].toInt()),
+        ctx->saved_data["simnorm_dim"].toInt()};
+    const Product product(x, weight);
+    const gpu::NormLayer layer = LayerOf(product, bias, gain, shift, mask, options);
+    const at::Tensor dy = grads[0].contiguous();
+    at::Tensor du = at::empty_like(u);
+    const gpu::In u_in = {Data(u), product.head_stride(), product.row_stride()};
+    const gpu::In dy_in = {Data(dy), product.rows * product.out, product.out};
+    const gpu::Out du_out = {du.data_ptr<float>(), product.head_stride(), product.row_stride()};
+    variable_list result(7);
+    if (ctx->needs_input_grad(2)) {
+      const GradientTarget dbias(bias), dgain(gain), dshift(shift);
+      const gpu::NormGradients gradients = {dbias.data(), dgain.data(), dshift.data()};
+      at::Tensor scratch = at::empty({gpu::NormScratchSize(layer)}, u.options());
+      Check(gpu::NormBackward(layer, u_in, Data(statistics), dy_in, du_out, &gradients,
+                              scratch.data_ptr<float>(), CurrentStream()));
+      result[2] = dbias.returned;
+      result[3] = dgain.returned;
+      result[4] = dshift.returned;
+    } else {
+      Check(gpu::NormBackward(layer, u_in, Data(statistics), dy_in, du_out, nullptr, nullptr,
+                              CurrentStream()));
+    }
+    if (ctx->needs_input_grad(0)) result[0] = product.InputGradient(du, x, weight);
+    if (ctx->needs_input_grad(1)) result[1] = product.WeightGradient(du, x, weight);
+    return result;
+  }
+};
+
+gpu::TwoHotRows RowsOf(const at::Tensor& logits, const Bins& bins) {
+  return {logits.numel() / bins.size, bins.size, bins.min, bins.max};
+}
+
+class DecodeFunction : public torch::autograd::Function<DecodeFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& logits, const Bins& bins) {
+    at::Tensor out = at::empty(logits.sizes().slice(0, logits.dim() - 1), logits.options());
+    Check(gpu::DecodeForward(RowsOf(logits, bins), Data(logits), out.data_ptr<float>(),
+                             CurrentStream()));
+    if (ctx != nullptr) {
+      ctx->save_for_backward({logits});
+      ctx->saved_data["min"] = bins.min;
+      ctx->saved_data["max"] = bins.max;
+    }
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const at::Tensor logits = ctx->get_saved_variables()[0];
+    const Bins bins = {logits.size(-1), ctx->saved_data["min"].toDouble(),
+                       ctx->saved_data["max"].toDouble()};
+    const at::Tensor dout = grads[0].contiguous();
+    at::Tensor dlogits = at::empty_like(logits);
+    Check(gpu::DecodeBackward(RowsOf(logits, bins), Data(logits), Data(dout),
+                              dlogits.data_ptr<float>(), CurrentStream()));
+    return {dlogits, at::Tensor()};
+  }
+};
+
+class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& logits,
+                            const at::Tensor& target, const Bins& bins) {
+    at::Tensor loss = at::empty(logits.sizes().slice(0, logits.dim() - 1), logits.options());
+    Check(gpu::CrossEntropyForward(RowsOf(logits, bins), Data(logits), Data(target), target.numel(),
+                                   loss.data_ptr<float>(), CurrentStream()));
+    if (ctx != nullptr) {
+      ctx->save_for_backward({logits, target});
+      ctx->saved_data["min"] = bins.min;
+      ctx->saved_data["max"] = bins.max;
+    }
+    return loss;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor &logits = saved[0], &target = saved[1];
+    const Bins bins = {logits.size(-1), ctx->saved_data["min"].toDouble(),
+                       ctx->saved_data["max"].toDouble()};
+    const at::Tensor dloss = grads[0].contiguous();
+    at::Tensor dlogits = at::empty_like(logits);
+    Check(gpu::CrossEntropyBackward(RowsOf(logits, bins), Data(logits), Data(target),
+                                    target.numel(), Data(dloss), dlogits.data_ptr<float>(),
+                                    CurrentStream()));
+    return {dlogits, at::Tensor(), at::Tensor()};
+  }
+};
+
+class PolicyFunction : public torch::autograd::Function<PolicyFunction> {
+ public:
+  static variable_list forward(AutogradContext* ctx, const at::Tensor& output, double low,
+                               double half) {
+    std::vector<int64_t> shape = output.sizes().vec();
+    shape.back() /= 2;
+    const variable_list result = {at::empty(shape, output.options()),
+                                  at::empty(shape, output.options()),
+                                  at::empty(shape, output.options())};
+    Check(gpu::PolicyForward(RowsOf(output, low, half), Data(output), result[0].data_ptr<float>(),
+                             result[1].data_ptr<float>(), result[2].data_ptr<float>(),
+                             CurrentStream()));
+    ctx->set_materialize_grads(false);
+    ctx->save_for_backward({output});
+    ctx->saved_data["low"] = low;
+    ctx->saved_data["half"] = half;
+    return result;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const at::Tensor output = ctx->get_saved_variables()[0];
+    for (at::Tensor& grad : grads) {
+      if (grad.defined()) grad = grad.contiguous();
+    }
+    at::Tensor doutput = at::empty_like(output);
+    Check(gpu::PolicyBackward(
+        RowsOf(output, ctx->saved_data["low"].toDouble(), ctx->saved_data["half"].toDouble()),
+        Data(output), Data(grads[0]), Data(grads[1]), Data(grads[2]), doutput.data_ptr<float>(),
+        CurrentStream()));
+    return {doutput, at::Tensor(), at::Tensor()};
+  }
+
+ private:
+  static gpu::PolicyRows RowsOf(const at::Tensor& output, double low, double half) {
+    const int64_t action_dim = output.size(-1) / 2;
+    return {output.numel() / (2 * action_dim), action_dim, low, half};
+  }
+};
+
+class SampleFunction : public torch::autograd::Function<SampleFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& centre,
+                            const at::Tensor& log_std, const at::Tensor& eps, bool squashed) {
+    at::Tensor action = at::empty_like(centre);
+    Check(gpu::SampleForward(centre.numel(), squashed, Data(centre), Data(log_std), Data(eps),
+                             action.data_ptr<float>(), CurrentStream()));
+    ctx->save_for_backward({centre, log_std, eps});
+    ctx->saved_data["squashed"] = squashed;
+    return action;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor daction = grads[0].contiguous();
+    at::Tensor dcentre = at::empty_like(saved[0]), dlog_std = at::empty_like(saved[1]);
+    Check(gpu::SampleBackward(daction.numel(), ctx->saved_data["squashed"].toBool(), Data(saved[0]),
+                              Data(saved[1]), Data(saved[2]), Data(daction),
+                              dcentre.data_ptr<float>(), dlog_std.data_ptr<float>(),
+                              CurrentStream()));
+    return {dcentre, dlog_std, at::Tensor(), at::Tensor()};
+  }
+};
+
+class TimeMeanFunction : public torch::autograd::Function<TimeMeanFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const Optional& y,
+                            int64_t time_dim, double rho) {
+    const gpu::TimeRows rows = RowsOf(x, time_dim, rho);
+    at::Tensor out = at::empty({}, x.options());
+    at::Tensor scratch = at::empty({gpu::TimeMeanScratchSize(rows)}, x.options());
+    Check(gpu::TimeMeanForward(rows, Data(x), Data(y.tensor), out.data_ptr<float>(),
+                               scratch.data_ptr<float>(), CurrentStream()));
+    ctx->save_for_backward({x, y.tensor});
+    ctx->saved_data["time_dim"] = time_dim;
+    ctx->saved_data["rho"] = rho;
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor& x = saved[0];
+    at::Tensor dx = at::empty_like(x);
+    Check(gpu::TimeMeanBackward(
+        RowsOf(x, ctx->saved_data["time_dim"].toInt(), ctx->saved_data["rho"].toDouble()), Data(x),
+        Data(saved[1]), Data(grads[0]), dx.data_ptr<float>(), CurrentStream()));
+    return {dx, at::Tensor(), at::Tensor(), at::Tensor()};
+  }
+
+ private:
+  static gpu::TimeRows RowsOf(const at::Tensor& x, int64_t time_dim, double rho) {
+    gpu::TimeRows rows = {1, x.size(time_dim), 1, rho};
+    for (int64_t d = 0; d < time_dim; ++d) rows.outer *= x.size(d);
+    for (int64_t d = time_dim + 1; d < x.dim(); ++d) rows.inner *= x.size(d);
+    return rows;
+  }
+};
+
+class CudaLayers final : public GpuLayers {
+ public:
+  at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                    bool track) const override {
+    return track ? LinearFunction::apply(x, weight, bias)
+                 : LinearFunction::forward(nullptr, x, weight, bias);
+  }
+
+  bool Supports(int64_t out, const NormedLinearOptions& options) const override {
+    return gpu::Supports(out, options.activation, options.simnorm_dim);
+  }
+
+  at::Tensor NormedLinear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                          const at::Tensor& gain, const at::Tensor& shift, const at::Tensor& mask,
+                          const NormedLinearOptions& options, bool track) const override {
+    return track
+               ? NormedLinearFunction::apply(x, weight, bias, gain, shift, Optional{mask}, options)
+               : NormedLinearFunction::forward(nullptr, x, weight, bias, gain, shift, {mask},
+                                               options);
+  }
+
+  at::Tensor TwoHotDecode(const at::Tensor& logits, const Bins& bins, bool track) const override {
+    const at::Tensor dense = logits.contiguous();
+    return track ? DecodeFunction::apply(dense, bins)
+                 : DecodeFunction::forward(nullptr, dense, bins);
+  }
+
+  at::Tensor TwoHotCrossEntropy(const at::Tensor& logits, const at::Tensor& target,
+                                const Bins& bins, bool track) const override {
+    // The kernel repeats a target for all heads in front of it.
+    const int64_t skipped = logits.dim() - 1 - target.dim();
+    TORCH_CHECK(skipped >= 0 && target.sizes() == logits.sizes().slice(skipped, target.dim()),
+                "targets of shape ", target.sizes(), " do not fit logits of ", logits.sizes());
+    const at::Tensor dense = logits.contiguous(), targets = target.detach().contiguous();
+    return track ? CrossEntropyFunction::apply(dense, targets, bins)
+                 : CrossEntropyFunction::forward(nullptr, dense, targets, bins);
+  }
+
+  std::array<at::Tensor, 3> Policy(const at::Tensor& output, LogStdRange range) const override {
+    const variable_list parts =
+        PolicyFunction::apply(output.contiguous(), range.min, 0.5 * (range.max - range.min));
+    return {parts[0], parts[1], parts[2]};
+  }
+
+  at::Tensor Sample(bool squashed, const at::Tensor& centre, const at::Tensor& log_std,
+                    const at::Tensor& eps) const override {
+    TORCH_CHECK(centre.sizes() == eps.sizes() && log_std.sizes() == eps.sizes(), "noise of shape ",
+                eps.sizes(), " for a policy of ", centre.sizes());
+    return SampleFunction::apply(centre.contiguous(), log_std.contiguous(),
+                                 eps.detach().contiguous(), squashed);
+  }
+
+  at::Tensor TimeMeanOf(const at::Tensor& x, int64_t time_dim, double rho,
+                        const at::Tensor& y) const override {
+    TORCH_CHECK(!y.defined() || y.sizes() == x.sizes(), "shapes ", x.sizes(), " and ", y.sizes());
+    return TimeMeanFunction::apply(
+        x.contiguous(), Optional{y.defined() ? y.detach().contiguous() : y}, time_dim, rho);
+  }
+
+  std::vector<at::Tensor> SelectHeads(const std::vector<at::Tensor>& tensors,
+                                      const at::Tensor& heads) const override {
+    TORCH_CHECK(tensors.size() <= gpu::kMaxHeadTensors, "too many tensors");
+    gpu::HeadTensors table;
+    std::vector<at::Tensor> selected;
+    for (const at::Tensor& t : tensors) {
+      TORCH_CHECK(t.is_contiguous(), "heads are not contiguous");
+      std::vector<int64_t> shape = t.sizes().vec();
+      shape[0] = 2;
+      selected.push_back(at::empty(shape, t.options()));
+      table.tensors[table.count++] = {Data(t), selected.back().data_ptr<float>(),
+                                      t.numel() / t.size(0)};
+    }
+    Check(gpu::SelectHeads(table, heads.const_data_ptr<int64_t>(), CurrentStream()));
+    return selected;
+  }
+};
+
+}  // namespace
+
+const GpuLayers* FindGpuLayers() {
+  static const CudaLayers* const layers = new CudaLayers();
+  return layers;
+}
+
+}  // namespace pompc

@@ -1,0 +1,113 @@
+// What GpuLayers adds to the layers, against the formulas in float64. (The layers themselves:
+// fused_layers_test.cc.)
+#include "common/model/gpu_layers.h"
+
+#include <functional>
+#include <vector>
+
+#include "common/model/algorithm_fixture.h"
+#include "gtest/gtest.h"
+
+namespace pompc {
+namespace {
+
+using Tensors = std::vector<at::Tensor>;
+using Formula = std::function<at::Tensor(const Tensors&)>;
+
+class GpuLayersTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (FindGpuLayers() == nullptr) GTEST_SKIP() << "a build without CUDA";
+    if (!at::hasCUDA()) GTEST_SKIP() << "no GPU";
+    at::manual_seed(3);
+  }
+
+  // Results and gradients of float32 inputs on the GPU, and of their float64 copies on the CPU.
+  static void ExpectSame(const Tensors& inputs, const Formula& ours, const Formula& expected) {
+    Tensors single, twice;
+    for (const at::Tensor& t : inputs) {
+      single.push_back(t.to(at::kCUDA).requires_grad_(true));
+      twice.push_back(t.to(at::kDouble).requires_grad_(true));
+    }
+    const at::Tensor y = ours(single), y64 = expected(twice);
+    EXPECT_TRUE(Close(y, y64, 1e-5));
+    const at::Tensor dy = at::randn(y.sizes());
+    y.backward(dy.to(at::kCUDA));
+    y64.backward(dy.to(at::kDouble));
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      SCOPED_TRACE(testing::Message() << "gradient of input " << i);
+      EXPECT_TRUE(Close(single[i].grad(), twice[i].grad(), 1e-5));
+    }
+  }
+};
+
+TEST_F(GpuLayersTest, PolicyGivesMeanAndLogStd) {
+  const LogStdRange range = {-3, 1};
+  for (const bool all : {true, false}) {
+    ExpectSame(
+        {at::randn({3, 70, 12})},
+        [&](const Tensors& t) {
+          const auto [m, mean, log_std] = FindGpuLayers()->Policy(t[0], range);
+          return all ? at::cat({m, mean, log_std}, -1) : log_std;
+        },
+        [&](const Tensors& t) {
+          const Tensors out = t[0].chunk(2, -1);
+          const at::Tensor log_std = LogStd(out[1], range);
+          return all ? at::cat({out[0], at::tanh(out[0]), log_std}, -1) : log_std;
+        });
+  }
+}
+
+TEST_F(GpuLayersTest, SamplesBothKindsOfPolicy) {
+  const at::Tensor eps = at::randn({40, 6});
+  for (const bool squashed : {true, false}) {
+    ExpectSame(
+        {at::randn({40, 6}), at::randn({40, 6})},
+        [&](const Tensors& t) {
+          return FindGpuLayers()->Sample(squashed, t[0], t[1], eps.to(at::kCUDA));
+        },
+        [&](const Tensors& t) {
+          const at::Tensor u = t[0] + eps.to(at::kDouble) * at::exp(t[1]);
+          return squashed ? at::tanh(u) : u.clamp(-1, 1);
+        });
+  }
+}
+
+TEST_F(GpuLayersTest, WeighsMeansOverTime) {
+  for (const int64_t width : {1, 3, 500}) {
+    const at::Tensor y = at::randn({3, 40, width});
+    ExpectSame(
+        {at::randn({3, 40, width})},
+        [](const Tensors& t) { return FindGpuLayers()->TimeMeanOf(t[0], 0, 0.5, {}); },
+        [](const Tensors& t) {
+          return TimeMean(t[0].mean(at::IntArrayRef{1, 2}), 0.5);
+        });
+    ExpectSame(
+        {at::randn({3, 40, width})},
+        [](const Tensors& t) { return FindGpuLayers()->TimeMeanOf(t[0], 1, 0.9, {}); },
+        [](const Tensors& t) {
+          return TimeMean(t[0].mean(at::IntArrayRef{0, 2}), 0.9);
+        });
+    ExpectSame(
+        {at::randn({3, 40, width})},
+        [&](const Tensors& t) {
+          return FindGpuLayers()->TimeMeanOf(t[0], 0, 0.5, y.to(at::kCUDA));
+        },
+        [&](const Tensors& t) {
+          return TimeMean((t[0] - y.to(at::kDouble)).square().mean(at::IntArrayRef{1, 2}), 0.5);
+        });
+  }
+}
+
+TEST_F(GpuLayersTest, SelectsHeads) {
+  const Tensors all = {at::randn({5, 33, 70}).to(at::kCUDA), at::randn({5, 7}).to(at::kCUDA)};
+  const at::Tensor heads = at::tensor({3, 1}, at::kLong).to(at::kCUDA);
+  const Tensors two = FindGpuLayers()->SelectHeads(all, heads);
+  ASSERT_EQ(two.size(), 2);
+  for (size_t i = 0; i < all.size(); ++i) {
+    EXPECT_TRUE(two[i].equal(all[i].index_select(0, heads)));
+  }
+}
+
+}  // namespace
+}  // namespace pompc
