@@ -1,5 +1,7 @@
 #include "common/model/device.h"
 
+#include <ATen/Context.h>
+
 #include "absl/strings/str_cat.h"
 
 namespace pompc {
@@ -14,6 +16,10 @@ absl::StatusOr<at::Device> FindDevice(const std::string& field, const std::strin
     return absl::InvalidArgumentError(
         absl::StrCat(field, ": cannot use \"", name, "\": ", what.substr(0, what.find('\n'))));
   }
+}
+
+void SetFloat32Products(v1::MatmulPrecision precision) {
+  at::globalContext().setFloat32MatmulPrecision(precision == v1::FP32 ? "highest" : "high");
 }
 
 }  // namespace pompc

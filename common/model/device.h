@@ -6,12 +6,17 @@
 
 #include "absl/status/statusor.h"
 #include "common/model/tensor.h"
+#include "proto/pompc/v1/config.pb.h"
 
 namespace pompc {
 
 // name: "cpu", "cuda" or "cuda:1". INVALID_ARGUMENT, naming the config `field`: no such name, or
 // this build or machine does not have the device. Thread-safe.
 absl::StatusOr<at::Device> FindDevice(const std::string& field, const std::string& name);
+
+// How float32 matrices are multiplied on GPUs, by LibTorch everywhere in this process, from now on:
+// FP32, or else TF32. (bfloat16 takes tensors of that type.)
+void SetFloat32Products(v1::MatmulPrecision precision);
 
 }  // namespace pompc
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 #include "common/base/status_macros.h"
+#include "common/model/device.h"
 
 namespace pompc {
 namespace {
@@ -83,18 +84,21 @@ absl::StatusOr<std::unique_ptr<Updater>> Updater::Create(const v1::RunConfig& co
                          Parameters::Create(spec, ParameterUse::kTraining, options.tensor));
   parameters->Initialise(options.seed);
   const auto model = std::make_shared<const WorldModel>(parameters, WorldModel::Gradients::kNone);
+  if (options.tensor.device().is_cuda()) {
+    SetFloat32Products(config.learner().matmul_precision());
+  }
   const MppiOptions planning = MppiOptions::FromConfig(config, options.episode_decisions);
   POMPC_ASSIGN_OR_RETURN(std::unique_ptr<MppiPlanner> planner,
                          MppiPlanner::Create(planning, model));
   return std::unique_ptr<Updater>(
-      new Updater(config, std::move(parameters), model, std::move(planner), options.clock));
+      new Updater(config, options, std::move(parameters), model, std::move(planner)));
 }
 
-Updater::Updater(const v1::RunConfig& config, std::shared_ptr<Parameters> parameters,
-                 std::shared_ptr<const WorldModel> model, std::unique_ptr<MppiPlanner> planner,
-                 Clock* clock)
+Updater::Updater(const v1::RunConfig& config, const UpdaterOptions& options,
+                 std::shared_ptr<Parameters> parameters, std::shared_ptr<const WorldModel> model,
+                 std::unique_ptr<MppiPlanner> planner)
     : config_(config),
-      clock_(clock),
+      clock_(options.clock),
       parameters_(std::move(parameters)),
       model_(std::move(model)),
       tracked_(parameters_, WorldModel::Gradients::kTracked),
@@ -111,6 +115,10 @@ Updater::Updater(const v1::RunConfig& config, std::shared_ptr<Parameters> parame
   log_kl_weight_ = at::full({}, std::log(initial), parameters_->flat().options());
   kl_weight_ = at::zeros({}, parameters_->flat().options());
   stale_policy_norm_ = at::zeros({}, parameters_->flat().options());
+  zero_ = at::zeros({}, parameters_->flat().options());
+  for (std::unique_ptr<UpdateGraph>& graph : graphs_) {
+    graph = UpdateGraph::Create(parameters_->flat().device(), options.record);
+  }
 }
 
 absl::StatusOr<UpdateResult> Updater::Update(const UpdateRequest& request, Batch& batch,
@@ -126,7 +134,6 @@ absl::StatusOr<UpdateResult> Updater::Update(const UpdateRequest& request, Batch
 
 absl::StatusOr<UpdateResult> Updater::UpdateOrThrow(const UpdateRequest& request, Batch& batch,
                                                     Noise& noise) {
-  report_ = {};
   UpdateResult result;
   const bool full = request.kind == UpdateKind::kFull;
   if (full && ReanalyzeDue()) {
@@ -138,27 +145,37 @@ absl::StatusOr<UpdateResult> Updater::UpdateOrThrow(const UpdateRequest& request
     batch.prior_mean.narrow(1, 0, windows).copy_(result.reanalyzed->mean);
     batch.prior_std.narrow(1, 0, windows).copy_(result.reanalyzed->std);
   }
-  const at::Tensor latents = StepModel(batch, noise);
-  if (full) {
-    if (parameters_->spec().intermediate_prior) StepPrior(batch, latents);
-    SetKlWeight(request.env_steps);
-    StepPolicy(batch, latents, noise);
-    ++full_updates_;
-  }
-  {
-    const at::NoGradGuard no_grad;
-    const ParameterRange value = parameters_->layout().range(ParameterGroup::kValue);
-    parameters_->target().lerp_(value.Of(parameters_->flat()), config_.learning().target_rate());
+  if (full) SetKlWeight(request.env_steps);
+  UpdateGraph* const graph = graphs_[static_cast<size_t>(request.kind)].get();
+  at::Tensor stats;
+  if (graph != nullptr) {
+    stats = graph->Run(batch, noise, [this, kind = request.kind](const Batch& b, Noise& n) {
+      return Compute(kind, b, n);
+    });
+    // What a graph writes, nobody else counts as a write.
+    parameters_->flat().unsafeGetTensorImpl()->bump_version();
+  } else {
+    stats = Compute(request.kind, batch, noise);
   }
   ++updates_;
-  if (request.want_stats) {
-    std::vector<at::Tensor> values;
-    for (const at::Tensor& value : report_) {
-      values.push_back(value.defined() ? value : at::zeros({}, parameters_->flat().options()));
-    }
-    result.stats = UpdateStats{at::stack(values)};
-  }
+  if (full) ++full_updates_;
+  if (request.want_stats) result.stats = UpdateStats{stats.clone()};
   return result;
+}
+
+at::Tensor Updater::Compute(UpdateKind kind, const Batch& batch, Noise& noise) {
+  report_ = {};
+  const at::Tensor latents = StepModel(batch, noise);
+  if (kind == UpdateKind::kFull) {
+    if (parameters_->spec().intermediate_prior) StepPrior(batch, latents);
+    StepPolicy(batch, latents, noise);
+  }
+  const at::NoGradGuard no_grad;
+  const ParameterRange value = parameters_->layout().range(ParameterGroup::kValue);
+  parameters_->target().lerp_(value.Of(parameters_->flat()), config_.learning().target_rate());
+  std::vector<at::Tensor> values;
+  for (const at::Tensor& stat : report_) values.push_back(stat.defined() ? stat : zero_);
+  return at::stack(values);
 }
 
 bool Updater::ReanalyzeDue() const {

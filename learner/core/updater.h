@@ -10,6 +10,8 @@
 // Source: PO-MPC (arXiv:2510.04280); nicklashansen/tdmpc2@e9f5932 tdmpc2/tdmpc2.py:208-349;
 //   wertyuilife2/bmpc@d5dabc6 bmpc/bmpc.py.
 // Shapes: T transitions a window, B windows, O obs size, A action size; time-major.
+// On a GPU an update is one CUDA graph (update_graph.h), but for re-planning and the draws, and the
+// host does not wait for it: Update() returns when it is given to the device.
 // Thread-safety: none; one thread owns an Updater.
 // Determinism: on CPU, equal (state, batch, noise) => bit-equal results.
 #ifndef POMPC_LEARNER_CORE_UPDATER_H_
@@ -34,6 +36,7 @@
 #include "learner/core/adam.h"
 #include "learner/core/losses.h"
 #include "learner/core/running_scale.h"
+#include "learner/core/update_graph.h"
 #include "proto/pompc/v1/config.pb.h"
 
 namespace pompc {
@@ -72,6 +75,7 @@ struct UpdateStats {
 enum class UpdateKind {
   kFull,
   kModelOnly,  // Model, value and targets; neither policy nor prior (BMPC's pretraining).
+  kCount,
 };
 
 struct UpdateRequest {
@@ -92,13 +96,15 @@ struct UpdaterOptions {
   int64_t episode_decisions = 0;          // Length of an episode, from which the discount follows.
   uint64_t seed = 0;                      // Of the initial parameters.
   at::TensorOptions tensor = at::kFloat;  // Device; dtype float32 (tests also use float64).
+  bool record = true;                     // On a GPU: as CUDA graphs, not kernel by kernel.
   Clock* clock = RealClock();             // For reanalyze_duration. Must outlive the Updater.
 };
 
 class Updater {
  public:
   // `config`: one that Validate() of common/config accepts. INVALID_ARGUMENT: sizes or planner
-  // settings that cannot be.
+  // settings that cannot be. On a GPU it sets the process's arithmetic of float32 products to
+  // learner.matmul_precision.
   static absl::StatusOr<std::unique_ptr<Updater>> Create(const v1::RunConfig& config,
                                                          const UpdaterOptions& options);
 
@@ -106,7 +112,8 @@ class Updater {
   // target; dropout mask for the value loss; then for the policy Normal [S, B, A] (S = T, or T+1
   // with policy_loss_on_last_latent), Heads if c_Q > 0 or CROSS_ENTROPY, dropout mask. Masks only
   // with dropout > 0 (dropout_everywhere: for the target too, after its Heads).
-  // When re-planning is due, the batch's prior is refreshed in place. INVALID_ARGUMENT: shapes.
+  // When re-planning is due, the batch's prior is refreshed in place. On a GPU all batches of an
+  // Updater have the same shapes. INVALID_ARGUMENT: shapes.
   absl::StatusOr<UpdateResult> Update(const UpdateRequest& request, Batch& batch, Noise& noise);
 
   // Plans the first `num_windows` windows of the batch again, without their last observation.
@@ -127,12 +134,14 @@ class Updater {
   absl::Status Restore(const Checkpoint& checkpoint);
 
  private:
-  Updater(const v1::RunConfig& config, std::shared_ptr<Parameters> parameters,
-          std::shared_ptr<const WorldModel> model, std::unique_ptr<MppiPlanner> planner,
-          Clock* clock);
+  Updater(const v1::RunConfig& config, const UpdaterOptions& options,
+          std::shared_ptr<Parameters> parameters, std::shared_ptr<const WorldModel> model,
+          std::unique_ptr<MppiPlanner> planner);
   absl::StatusOr<UpdateResult> UpdateOrThrow(const UpdateRequest& request, Batch& batch,
                                              Noise& noise);
   bool ReanalyzeDue() const;
+  // All but re-planning, without waiting for a device. -> statistics [Stat::kCount].
+  at::Tensor Compute(UpdateKind kind, const Batch& batch, Noise& noise);
   at::Tensor StepModel(const Batch& batch, Noise& noise);  // -> latents [T+1, B, L], no gradient.
   void StepPrior(const Batch& batch, const at::Tensor& latents);
   void StepPolicy(const Batch& batch, const at::Tensor& latents, Noise& noise);
@@ -152,7 +161,10 @@ class Updater {
   at::Tensor log_kl_weight_;      // [], only moved by dual ascent.
   at::Tensor kl_weight_;          // [], lambda of this update.
   at::Tensor stale_policy_norm_;  // [], gradient norm left by the last policy step.
+  at::Tensor zero_;               // []
   std::array<at::Tensor, static_cast<size_t>(Stat::kCount)> report_;
+  // Of each kind; null on the CPU.
+  std::array<std::unique_ptr<UpdateGraph>, static_cast<size_t>(UpdateKind::kCount)> graphs_;
   int64_t updates_ = 0;
   int64_t full_updates_ = 0;
 };

@@ -1,11 +1,17 @@
-// Updates against recorded ones of the references: losses, gradients, and weights afterwards.
+// Updates against recorded ones of the references: losses, gradients, and weights afterwards; on
+// the CPU and, where there is one, on a GPU in float32 products, kernel by kernel and as a CUDA
+// graph.
 //
 // Tolerances: 10 times what an independent re-implementation needs (README.md of the fixtures).
 // In float64 what depends on the policy's entropy is looser: the references write it in a form
 // whose 1e-8 guard differs from ours by at most 1e-6 of the entropy, 2e-7 of the gradient.
 #include <algorithm>
+#include <string>
+#include <tuple>
 
+#include "absl/strings/str_cat.h"
 #include "common/model/algorithm_fixture.h"
+#include "common/model/device.h"
 #include "learner/core/updater.h"
 
 namespace pompc {
@@ -17,24 +23,64 @@ struct Tolerances {
 constexpr Tolerances kFloat = {1e-5, 1.1e-4, 1.1e-4, 6e-5, 3e-6, 3e-6, 1e-4};
 constexpr Tolerances kDouble = {1e-12, 1e-12, 3e-6, 1e-12, 1e-8, 1e-12, 3e-6};
 
-class UpdaterFixtureTest : public testing::TestWithParam<std::string> {
+struct Place {
+  const char* name;
+  at::DeviceType device;
+  bool record;
+};
+constexpr Place kPlaces[] = {
+    {"cpu", at::kCPU, false}, {"gpu", at::kCUDA, false}, {"gpu_graph", at::kCUDA, true}};
+
+class UpdaterFixtureTest : public testing::TestWithParam<std::tuple<std::string, Place>> {
  protected:
   void SetUp() override {
+    const Place& place = std::get<Place>(GetParam());
+    if (place.device != at::kCPU) {
+      const auto device = FindDevice("this test", "cuda");
+      if (!device.ok()) GTEST_SKIP() << device.status();
+    }
     config_ = fixture_.RunConfig();
+    config_.mutable_learner()->set_matmul_precision(v1::FP32);
     UpdaterOptions options;
     options.obs_dim = fixture_.Config("obs_dim");
     options.action_dim = fixture_.Config("action_dim");
     options.episode_decisions = fixture_.Config("episode_length");
-    options.tensor = fixture_.options();
+    options.tensor = fixture_.options().device(place.device);
+    options.record = place.record;
     updater_ = *Updater::Create(config_, options);
     Checkpoint start = updater_->Save();
+    if (place.record) MakeUpdatesUntilRecorded();
     start.tensors["return_scale"] = fixture_["scale_init"].squeeze(0);
     start.tensors["kl_scale"] = fixture_["scale_init"].squeeze(0);
     ASSERT_TRUE(updater_->Restore(start).ok());
     fixture_.LoadWeights(*updater_->parameters());
   }
 
+  // Of both kinds, with anything.
+  void MakeUpdatesUntilRecorded() {
+    Batch batch = LoadBatch("u0/");
+    GeneratorNoise noise(1, fixture_.options().device(at::kCUDA));
+    for (const UpdateKind kind : {UpdateKind::kFull, UpdateKind::kModelOnly}) {
+      UpdateRequest request;
+      request.kind = kind;
+      for (int i = 0; i < 6; ++i) {
+        const auto result = updater_->Update(request, batch, noise);
+        ASSERT_TRUE(result.ok()) << result.status();
+      }
+    }
+  }
+
   Batch LoadBatch(const std::string& u) const {
+    Batch batch = LoadBatchOnCpu(u);
+    const at::DeviceType device = std::get<Place>(GetParam()).device;
+    for (at::Tensor* t : {&batch.obs, &batch.action, &batch.reward, &batch.terminated,
+                          &batch.prior_mean, &batch.prior_std}) {
+      *t = t->to(device);
+    }
+    return batch;
+  }
+
+  Batch LoadBatchOnCpu(const std::string& u) const {
     Batch batch;
     batch.obs = fixture_[u + "batch/obs"];
     batch.action = fixture_[u + "batch/action"];
@@ -58,7 +104,7 @@ class UpdaterFixtureTest : public testing::TestWithParam<std::string> {
   }
 
   ReplayNoise LoadDraws(const std::string& u) const {
-    ReplayNoise noise;
+    ReplayNoise noise(std::get<Place>(GetParam()).device);
     const auto add = [&](const std::string& key) {
       if (fixture_.Has(u + "noise/" + key)) noise.Add(fixture_[u + "noise/" + key]);
     };
@@ -154,14 +200,19 @@ class UpdaterFixtureTest : public testing::TestWithParam<std::string> {
     return compared;
   }
 
-  const AlgorithmFixture fixture_{GetParam()};
+  const AlgorithmFixture fixture_{std::get<std::string>(GetParam())};
   const Tolerances tolerances_ = fixture_.is_double() ? kDouble : kFloat;
   v1::RunConfig config_;
   std::unique_ptr<Updater> updater_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Fixtures, UpdaterFixtureTest, testing::ValuesIn(FixtureCases("_update_")),
-                         [](const auto& info) { return info.param; });
+INSTANTIATE_TEST_SUITE_P(Fixtures, UpdaterFixtureTest,
+                         testing::Combine(testing::ValuesIn(FixtureCases("_update_")),
+                                          testing::ValuesIn(kPlaces)),
+                         [](const auto& info) {
+                           return absl::StrCat(std::get<std::string>(info.param), "_on_",
+                                               std::get<Place>(info.param).name);
+                         });
 
 TEST_P(UpdaterFixtureTest, UpdatesLikeTheReference) {
   int num_weights = 0;

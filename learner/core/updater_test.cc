@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "common/model/algorithm_fixture.h"
+#include "common/model/device.h"
 
 namespace pompc {
 namespace {
@@ -69,6 +70,40 @@ TEST(UpdaterTest, EqualRunsAreBitEqual) {
   }
   EXPECT_TRUE(at::equal(a->parameters()->flat(), b->parameters()->flat()));
   EXPECT_TRUE(at::equal(a->parameters()->target(), b->parameters()->target()));
+}
+
+TEST(UpdaterTest, OnAGpuRecordedUpdatesEqualThoseMadeKernelByKernel) {
+  const auto device = FindDevice("this test", "cuda");
+  if (!device.ok()) GTEST_SKIP() << device.status();
+  UpdaterOptions options;
+  options.obs_dim = kObs;
+  options.action_dim = kActions;
+  options.episode_decisions = 500;
+  options.tensor = at::TensorOptions(at::kFloat).device(*device);
+  const std::unique_ptr<Updater> recorded = *Updater::Create(SmallConfig(), options);
+  options.record = false;
+  const std::unique_ptr<Updater> one_by_one = *Updater::Create(SmallConfig(), options);
+  GeneratorNoise noise(0, options.tensor);
+  for (int i = 0; i < 20; ++i) {
+    UpdateRequest request;
+    request.want_stats = true;
+    request.kind = i < 6 ? UpdateKind::kModelOnly : UpdateKind::kFull;
+    std::vector<at::Tensor> stats;
+    for (Updater* updater : {recorded.get(), one_by_one.get()}) {
+      Batch batch = RandomBatch(100 + i);
+      for (at::Tensor* t : {&batch.obs, &batch.action, &batch.reward, &batch.terminated,
+                            &batch.prior_mean, &batch.prior_std}) {
+        *t = t->to(*device);
+      }
+      noise.Seed(200 + i);
+      stats.push_back(updater->Update(request, batch, noise)->stats->values);
+    }
+    EXPECT_TRUE(CloseAbsolute(stats[0], stats[1], 0)) << "statistics of update " << i;
+    EXPECT_TRUE(CloseAbsolute(recorded->parameters()->flat(), one_by_one->parameters()->flat(), 0))
+        << "parameters after update " << i;
+  }
+  EXPECT_TRUE(
+      CloseAbsolute(recorded->parameters()->target(), one_by_one->parameters()->target(), 0));
 }
 
 TEST(UpdaterTest, ContinuesFromACheckpointAsIfNothingHappened) {

@@ -1,0 +1,79 @@
+#include "learner/core/noise_tape.h"
+
+#include <array>
+
+#include "common/base/check.h"
+
+namespace pompc {
+
+void NoiseTape::Rewind(Noise& source) {
+  next_ = 0;
+  if (draws_.empty()) {
+    source_ = &source;
+    return;
+  }
+  source_ = nullptr;
+  for (Draw& draw : draws_) {
+    switch (draw.kind) {
+      case Draw::kNormal:
+        source.FillNormal(draw.value);
+        break;
+      case Draw::kHeads: {
+        std::array<int64_t, 2> heads;
+        source.FillHeads(draw.num_heads, heads);
+        // The two numbers as a range travel as a kernel's arguments: nothing to copy or to keep.
+        const int64_t stride = heads[1] - heads[0];
+        at::arange_out(draw.value, heads[0], heads[1] + stride, stride);
+        break;
+      }
+      case Draw::kMask:
+        draw.value.copy_(source.DropoutMask(draw.value.sizes(), draw.rate));
+        break;
+    }
+  }
+}
+
+at::Tensor NoiseTape::Next(const Draw& first) {
+  if (source_ != nullptr) {
+    draws_.push_back(first);
+    return first.value;
+  }
+  POMPC_CHECK(next_ < draws_.size()) << "the computation makes more draws than it did at first";
+  const Draw& draw = draws_[next_++];
+  POMPC_CHECK(draw.kind == first.kind) << "the computation makes its draws in another order";
+  return draw.value;
+}
+
+at::Tensor NoiseTape::Normal(at::IntArrayRef shape) {
+  return Next({Draw::kNormal, 0, 0,
+               source_ == nullptr ? at::Tensor() : source_->Normal(shape).to(device_).clone()});
+}
+
+at::Tensor NoiseTape::Heads(int64_t num_heads) {
+  return Next(
+      {Draw::kHeads, num_heads, 0,
+       source_ == nullptr ? at::Tensor() : source_->Heads(num_heads).to(device_, at::kLong)});
+}
+
+at::Tensor NoiseTape::DropoutMask(at::IntArrayRef shape, double rate) {
+  return Next(
+      {Draw::kMask, 0, rate,
+       source_ == nullptr ? at::Tensor() : source_->DropoutMask(shape, rate).to(device_).clone()});
+}
+
+at::Tensor NoiseTape::Index(const at::Tensor& /*probability*/) {
+  POMPC_CHECK(false) << "no such draw in updates";
+  return {};
+}
+
+void NoiseTape::FillNormal(at::Tensor& /*out*/) { POMPC_CHECK(false) << "no such draw in updates"; }
+
+void NoiseTape::FillHeads(int64_t /*num_heads*/, std::array<int64_t, 2>& /*heads*/) {
+  POMPC_CHECK(false) << "no such draw in updates";
+}
+
+void NoiseTape::FillIndex(const at::Tensor& /*probability*/, std::vector<int64_t>& /*index*/) {
+  POMPC_CHECK(false) << "no such draw in updates";
+}
+
+}  // namespace pompc

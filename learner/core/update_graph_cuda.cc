@@ -1,0 +1,94 @@
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAEvent.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <exception>
+#include <vector>
+
+#include "learner/core/noise_tape.h"
+#include "learner/core/update_graph.h"
+
+namespace pompc {
+namespace {
+
+using c10::cuda::CUDAEvent;
+using c10::cuda::CUDAStream;
+
+// Runs before the recording. cuBLAS, the allocator and autograd's threads are set up by the second.
+constexpr int kEagerRuns = 3;
+
+std::vector<at::Tensor> TensorsOf(const Batch& b) {
+  return {b.obs, b.action, b.reward, b.terminated, b.prior_mean, b.prior_std};
+}
+
+class CudaUpdateGraph final : public UpdateGraph {
+ public:
+  CudaUpdateGraph(at::Device device, bool record)
+      : record_(record),
+        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index())),
+        noise_(device) {}
+
+  at::Tensor Run(const Batch& batch, Noise& noise, const Work& work) override {
+    if (!batch_.obs.defined()) {
+      batch_ = {batch.obs.clone(),        batch.action.clone(),     batch.reward.clone(),
+                batch.terminated.clone(), batch.prior_mean.clone(), batch.prior_std.clone()};
+    } else {
+      at::_foreach_copy_(TensorsOf(batch_), TensorsOf(batch), /*non_blocking=*/true);
+    }
+    noise_.Rewind(noise);
+    if (recorded_) {
+      graph_.replay();
+      return result_;
+    }
+    const CUDAStream current = c10::cuda::getCurrentCUDAStream(stream_.device_index());
+    CUDAEvent inputs_ready, done;
+    inputs_ready.record(current);
+    {
+      const c10::cuda::CUDAStreamGuard guard(stream_);
+      inputs_ready.block(stream_);
+      if (record_ && eager_runs_ == kEagerRuns) {
+        Record(work);
+      } else {
+        result_ = work(batch_, noise_);
+        ++eager_runs_;
+      }
+      done.record(stream_);
+    }
+    done.block(current);
+    if (recorded_) graph_.replay();
+    return result_;
+  }
+
+ private:
+  void Record(const Work& work) {
+    result_ = at::Tensor();
+    // Lets other threads, which pin memory or copy, go on meanwhile.
+    graph_.capture_begin(/*pool=*/{0, 0}, cudaStreamCaptureModeThreadLocal);
+    try {
+      result_ = work(batch_, noise_);
+      graph_.capture_end();
+    } catch (const std::exception& e) {
+      TORCH_CHECK(false, "cannot record the update as a CUDA graph: ", e.what());
+    }
+    recorded_ = true;
+  }
+
+  const bool record_;
+  const CUDAStream stream_;  // Recording needs one that nobody else uses.
+  Batch batch_;
+  NoiseTape noise_;
+  at::Tensor result_;
+  int eager_runs_ = 0;
+  bool recorded_ = false;
+  at::cuda::CUDAGraph graph_;
+};
+
+}  // namespace
+
+std::unique_ptr<UpdateGraph> UpdateGraph::Create(at::Device device, bool record) {
+  if (!device.is_cuda()) return nullptr;
+  return std::make_unique<CudaUpdateGraph>(device, record);
+}
+
+}  // namespace pompc
