@@ -302,6 +302,8 @@ void CheckFlow(const v1::RunConfig& config, Rules& rules) {
                                      std::pair("learner.device", config.learner().device())}) {
     rules.Require(IsDevice(device), {path}, "must be cpu, cuda or cuda:N");
   }
+  rules.Require(config.learner().matmul_precision() != v1::BF16, {"learner.matmul_precision"},
+                "updates are computed in FP32 or TF32; BF16 is for planning");
   rules.Require(!e.task().empty(), {"environment.task"}, "must name a task");
 }
 

@@ -201,6 +201,8 @@ TEST(MistakesTest, EveryRuleIsEnforcedAlone) {
        "must hold a segment of every environment"},
       {{"actor.device=gpu"}, "actor.device = \"gpu\": must be cpu, cuda or cuda:N"},
       {{"learner.device=cuda:"}, "learner.device = \"cuda:\": must be"},
+      {{"learner.matmul_precision=BF16"},
+       "learner.matmul_precision = BF16: updates are computed in FP32 or TF32"},
       {{"environment.task="}, "must name a task"},
   };
   for (const RuleCase& c : cases) {
