@@ -94,12 +94,12 @@ InProcessRun::InProcessRun(const v1::RunConfig& config, std::unique_ptr<Episodes
       updater_(std::move(updater)),
       schedule_(RunSchedule::ForNewTable(config, episodes_->sizes(), 0, 0)),
       shape_{config.learning().window(), config.learning().batch_size(), episodes_->sizes()},
-      learner_device_(learner_device),
+      stager_(shape_, learner_device),
       zeros_(episodes_->sizes().action_dim(), 0.0f),
       replay_(RealClock(), &metrics_),
       sampler_(config.learning().batch_size(), &replay_, RealClock()),
       writer_(std::make_unique<DirectWriter>(&replay_)),
-      noise_(0, at::TensorOptions(at::kFloat).device(learner_device_)) {
+      noise_(0, at::TensorOptions(at::kFloat).device(learner_device)) {
   for (int e = 0; e < episodes_->count(); ++e) {
     episode_writers_.emplace_back(
         EpisodeWriterOptions{.num_columns = static_cast<int>(kNumRowColumns),
@@ -188,7 +188,7 @@ absl::StatusOr<std::vector<v1::Episode>> InProcessRun::Decide() {
 
 absl::StatusOr<std::optional<UpdateStats>> InProcessRun::MakeUpdate() {
   POMPC_RETURN_IF_ERROR(sampler_.Next(RealClock()->Now() + kNoWait, &columns_));
-  POMPC_ASSIGN_OR_RETURN(Batch batch, ViewBatch(shape_, columns_, learner_device_));
+  POMPC_ASSIGN_OR_RETURN(Batch batch, stager_.Stage(columns_));
   UpdateRequest request;
   const bool model_only = schedule_.Pretraining(updates()) && !config_.learning().pretrain_policy();
   request.kind = model_only ? UpdateKind::kModelOnly : UpdateKind::kFull;

@@ -26,6 +26,7 @@
 #include "common/metrics/metrics.h"
 #include "common/model/noise.h"
 #include "learner/core/updater.h"
+#include "learner/service/batch_stager.h"
 #include "learner/service/batch_view.h"
 #include "learner/service/run_schedule.h"
 #include "proto/pompc/v1/config.pb.h"
@@ -79,7 +80,7 @@ class InProcessRun {
   const std::unique_ptr<Updater> updater_;
   const RunSchedule schedule_;
   const BatchShape shape_;
-  const at::Device learner_device_;
+  BatchStager stager_;
   const std::vector<float> zeros_;  // [A], of an episode's last row.
   MetricsRegistry metrics_;
   Replay replay_;

@@ -12,7 +12,7 @@
 
 namespace pompc {
 
-absl::StatusOr<Batch> ViewBatch(const BatchShape& shape, ColumnBatch& columns, at::Device device) {
+absl::StatusOr<Batch> ViewBatch(const BatchShape& shape, ColumnBatch& columns) {
   const int64_t rows = shape.transitions + 1;
   if (columns.columns.size() != kNumRowColumns) {
     return absl::InternalError(
@@ -30,7 +30,7 @@ absl::StatusOr<Batch> ViewBatch(const BatchShape& shape, ColumnBatch& columns, a
                                               std::string(RowColumnName(column)), ", not ",
                                               elements * sizeof(float)));
     }
-    return at::from_blob(bytes.data(), dims, at::kFloat).narrow(0, 0, rows_used).to(device);
+    return at::from_blob(bytes.data(), dims, at::kFloat).narrow(0, 0, rows_used);
   };
   const int64_t steps = shape.transitions, action_dim = shape.sizes.action_dim();
   Batch batch;

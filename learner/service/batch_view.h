@@ -16,9 +16,9 @@ struct BatchShape {
   v1::TaskSizes sizes;
 };
 
-// On the CPU the tensors are the columns' memory, without a copy: they are valid, and writes to
-// them show in `columns`, until it is reused. INTERNAL: a column is missing or has another size.
-absl::StatusOr<Batch> ViewBatch(const BatchShape& shape, ColumnBatch& columns, at::Device device);
+// The tensors are the columns' memory, without a copy: they are valid, and writes to them show in
+// `columns`, until it is reused. INTERNAL: a column is missing or has another size.
+absl::StatusOr<Batch> ViewBatch(const BatchShape& shape, ColumnBatch& columns);
 
 // Mean over the window's decisions of updates - the updates behind the row's parameters.
 double MeanStaleness(const BatchShape& shape, const ColumnBatch& columns, int64_t updates);

@@ -128,6 +128,7 @@ absl::Status LearnerRun::Run(const Event& stop) {
 absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {
   const v1::RunConfig& config = options_.config;
   shape_ = {config.learning().window(), config.learning().batch_size(), sizes};
+  stager_.emplace(shape_, device_);
   UpdaterOptions updater_options;
   updater_options.obs_dim = sizes.observation_dim();
   updater_options.action_dim = sizes.action_dim();
@@ -236,7 +237,7 @@ absl::Status LearnerRun::MakeUpdate() {
   sample_age_updates_ = MeanStaleness(shape_, columns_, updates);
   metrics_.staleness->Observe(sample_age_updates_ / config.learner().publish_every());
 
-  POMPC_ASSIGN_OR_RETURN(Batch batch, ViewBatch(shape_, columns_, device_));
+  POMPC_ASSIGN_OR_RETURN(Batch batch, stager_->Stage(columns_));
   UpdateRequest request;
   const bool model_only = schedule_->Pretraining(updates) && !config.learning().pretrain_policy();
   request.kind = model_only ? UpdateKind::kModelOnly : UpdateKind::kFull;

@@ -28,6 +28,7 @@
 #include "common/metrics/metrics.h"
 #include "common/model/noise.h"
 #include "learner/core/updater.h"
+#include "learner/service/batch_stager.h"
 #include "learner/service/batch_view.h"
 #include "learner/service/learner_metrics.h"
 #include "learner/service/replay_link.h"
@@ -109,6 +110,7 @@ class LearnerRun {
   std::optional<RunSchedule> schedule_;
   std::unique_ptr<ReplaySampler> sampler_;
   BatchShape shape_;
+  std::optional<BatchStager> stager_;
   absl::Time next_checkpoint_, next_info_;
 
   ColumnBatch columns_;
