@@ -76,4 +76,9 @@ void NoiseTape::FillIndex(const at::Tensor& /*probability*/, std::vector<int64_t
   POMPC_CHECK(false) << "no such draw in updates";
 }
 
+std::optional<uint64_t> NoiseTape::KernelSeed() {
+  POMPC_CHECK(false) << "no such draw in updates";
+  return std::nullopt;
+}
+
 }  // namespace pompc

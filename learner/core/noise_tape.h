@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "common/model/noise.h"
@@ -33,6 +34,7 @@ class NoiseTape final : public Noise {
   void FillNormal(at::Tensor& out) override;
   void FillHeads(int64_t num_heads, std::array<int64_t, 2>& heads) override;
   void FillIndex(const at::Tensor& probability, std::vector<int64_t>& index) override;
+  std::optional<uint64_t> KernelSeed() override;
 
  private:
   struct Draw {
