@@ -87,7 +87,8 @@ absl::StatusOr<std::unique_ptr<Updater>> Updater::Create(const v1::RunConfig& co
   if (options.tensor.device().is_cuda()) {
     SetFloat32Products(config.learner().matmul_precision());
   }
-  const MppiOptions planning = MppiOptions::FromConfig(config, options.episode_decisions);
+  MppiOptions planning = MppiOptions::FromConfig(config, options.episode_decisions);
+  planning.precision = config.actor().matmul_precision();  // Reanalyze plans as the actors do.
   POMPC_ASSIGN_OR_RETURN(std::unique_ptr<MppiPlanner> planner,
                          MppiPlanner::Create(planning, model));
   return std::unique_ptr<Updater>(
