@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Draws evaluation returns over environment steps, with a band over seeds.
 
-Usage: plot_curves.py CURVES.csv OUT.svg --task TASK [--match TEXT] [--published PUBLISHED.csv]
+Usage: plot_curves.py CURVES.csv OUT.svg --task TASK [--match REGEX] [--published PUBLISHED.csv]
 
 CURVES.csv: task,variant,seed,decisions,env_steps,return,... as in docs/results.
 PUBLISHED.csv: suite,algorithm,task,env_steps,return_mean,ci_low,ci_high. Needs matplotlib.
@@ -9,6 +9,7 @@ PUBLISHED.csv: suite,algorithm,task,env_steps,return_mean,ci_low,ci_high. Needs 
 import argparse
 import collections
 import csv
+import re
 
 import matplotlib
 matplotlib.use("agg")
@@ -20,14 +21,15 @@ def main():
     parser.add_argument("curves")
     parser.add_argument("out")
     parser.add_argument("--task", required=True)
-    parser.add_argument("--match", default="", help="only variants that contain this")
+    parser.add_argument("--match", default="",
+                        help="only variants in which this regular expression is found")
     parser.add_argument("--published")
     parser.add_argument("--published-until", type=float, default=2e5)
     args = parser.parse_args()
 
     variants = collections.defaultdict(lambda: collections.defaultdict(list))
     for row in csv.DictReader(open(args.curves)):
-        if row["task"] == args.task and args.match in row["variant"]:
+        if row["task"] == args.task and re.search(args.match, row["variant"]):
             variants[row["variant"]][int(row["env_steps"])].append(float(row["return"]))
     plt.rcParams.update({"font.size": 10, "svg.hashsalt": "pompc"})
     figure, axes = plt.subplots(figsize=(7.2, 4.2))
