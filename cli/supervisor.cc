@@ -83,8 +83,8 @@ void Supervisor::Pause() { clock_->SleepUntil(clock_->Now() + kPollInterval); }
 void Supervisor::AwaitLeave(absl::Duration grace) {
   const absl::Time deadline = clock_->Now() + grace;
   for (Entry& entry : entries_) {
-    while (entry.process.has_value() && !entry.process->Poll().has_value() &&
-           clock_->Now() < deadline) {
+    while (entry.child.may_leave && entry.process.has_value() &&
+           !entry.process->Poll().has_value() && clock_->Now() < deadline) {
       Pause();
     }
   }

@@ -46,7 +46,7 @@ class Supervisor {
   // ended or `grace` has passed; then kills. Blocks. No restarts afterwards.
   void Stop(absl::Duration grace);
 
-  // Waits until every child has left by itself or `grace` has passed.
+  // Waits until every child that may leave has done so or `grace` has passed.
   void AwaitLeave(absl::Duration grace);
 
   std::string LogPath(const std::string& name) const { return log_dir_ + "/" + name + ".log"; }

@@ -122,5 +122,15 @@ TEST_F(SupervisorTest, TailGivesTheLastLines) {
   EXPECT_EQ(TailOfFile(dir_ + "/none", 9), "");
 }
 
+TEST_F(SupervisorTest, WaitsOnlyForThoseThatMayLeave) {
+  Supervisor supervisor = Make();
+  ASSERT_TRUE(supervisor.Add({"server", Shell("exec sleep 1000"), /*may_leave=*/false}).ok());
+  ASSERT_TRUE(supervisor.Add({"worker", Shell("exit 0"), /*may_leave=*/true}).ok());
+  supervisor.AwaitLeave(absl::InfiniteDuration());
+  ASSERT_TRUE(supervisor.Tick().ok());
+  EXPECT_TRUE(supervisor.HasLeft("worker"));
+  EXPECT_THAT(reports_, IsEmpty()) << "the server was ended";
+}
+
 }  // namespace
 }  // namespace pompc
