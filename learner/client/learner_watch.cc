@@ -18,14 +18,16 @@ absl::Status LearnerWatch::Check(const absl::Status& stream,
                                                absl::FormatDuration(now - last_contact_),
                                                "; last error: ", stream.ToString()));
   }
-  if (now < next_join_ || !join.has_value()) return absl::OkStatus();
-  const absl::Status joined = learner_->Join(*join, now + absl::Seconds(1)).status();
+  if (now < next_join_) return absl::OkStatus();
+  const absl::Time deadline = now + absl::Seconds(1);
+  const absl::Status answer = join.has_value() ? learner_->Join(*join, deadline).status()
+                                               : learner_->GetStatus(deadline).status();
   next_join_ = clock_->Now() + kJoinEvery;
-  if (joined.ok()) {
+  if (answer.ok()) {
     last_contact_ = clock_->Now();  // It is there, if not ready to publish.
-    POMPC_LOG(INFO) << "joined again index=" << join->index();
+    if (join.has_value()) POMPC_LOG(INFO) << "joined again index=" << join->index();
   }
-  return IsRefusal(joined) ? joined : absl::OkStatus();
+  return IsRefusal(answer) ? answer : absl::OkStatus();
 }
 
 }  // namespace pompc

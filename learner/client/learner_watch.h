@@ -33,7 +33,7 @@ auto AskLearner(const Event& stop, Clock* clock, absl::Time deadline, Call call)
   return absl::CancelledError("told to stop");
 }
 
-// Watches how long the learner has been away: without parameters and without an answer to a join.
+// Watches how long the learner has been away: without parameters and without an answer to a call.
 // Joins again every few seconds until there are parameters: a learner that died before its first
 // checkpoint comes back without knowing the sizes of the task, and publishes nothing until somebody
 // joins.
@@ -47,10 +47,10 @@ class LearnerWatch {
         last_contact_(clock->Now()),
         next_join_(last_contact_ + kJoinEvery) {}
 
-  // Call often. stream: whether parameters come, and if not, why. join: what was joined with, the
-  // index included; nothing: nobody has joined yet. Blocks for a second at most, and only while the
-  // learner is away. UNAVAILABLE: away for kLearnerPatience. Others: the learner that came back
-  // refuses this process.
+  // Call often. stream: whether parameters come, and if not, why. join: what was joined with, index
+  // included; where nobody has joined it asks for the status instead. Blocks for a second at most,
+  // and only while the learner is away. UNAVAILABLE: away for kLearnerPatience. Others: the learner
+  // that came back refuses this process.
   absl::Status Check(const absl::Status& stream, const std::optional<v1::JoinRequest>& join);
 
  private:

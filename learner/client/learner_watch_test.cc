@@ -88,10 +88,14 @@ TEST(LearnerWatchTest, JoinsAgainWhileTheLearnerIsAway) {
   clock.Advance(absl::Seconds(5));
   learner.SetError(absl::FailedPreconditionError("another task"));
   EXPECT_TRUE(absl::IsFailedPrecondition(watch.Check(gone, JoinAsFour())));
-  EXPECT_TRUE(watch.Check(gone, std::nullopt).ok()) << "nobody has joined";
 }
 
-TEST(LearnerWatchTest, ALearnerThatAnswersIsNotAwayThoughItPublishesNothing) {
+// Before anybody has joined, too.
+class AnsweringLearnerTest : public ::testing::TestWithParam<std::optional<v1::JoinRequest>> {};
+INSTANTIATE_TEST_SUITE_P(LearnerWatchTest, AnsweringLearnerTest,
+                         ::testing::Values(JoinAsFour(), std::nullopt));
+
+TEST_P(AnsweringLearnerTest, IsNotAwayThoughItPublishesNothing) {
   FakeClock clock;
   FakeLearnerClient learner({});
   LearnerWatch watch(&learner, &clock);
@@ -99,7 +103,7 @@ TEST(LearnerWatchTest, ALearnerThatAnswersIsNotAwayThoughItPublishesNothing) {
     absl::Status status;
     for (const absl::Time end = clock.Now() + time; status.ok() && clock.Now() < end;) {
       clock.Advance(absl::Seconds(1));
-      status = watch.Check(absl::UnavailableError("no parameters yet"), JoinAsFour());
+      status = watch.Check(absl::UnavailableError("no parameters yet"), GetParam());
     }
     return status;
   };

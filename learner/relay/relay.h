@@ -2,8 +2,9 @@
 // of relays. Whoever is given a relay's address instead of the learner's notices no difference.
 //
 // Parameters come in one stream from upstream, however many subscribers there are, and go out in
-// the bytes that they came in; the newest alone is kept. While upstream is away subscribers keep
-// their streams and what they hold; when it is back they get what it has, whatever its version.
+// the bytes that they came in. The newest alone is kept, and an older one for as long as a slow
+// subscriber is receiving it. While upstream is away subscribers keep their streams and what they
+// hold; when it is back they get what it has, whatever its version.
 //
 // The unary calls are forwarded, with the caller's deadline and 10 s at most; errors come back with
 // their code and message. Rows do not pass a relay: where Join answers that they go to the
