@@ -1,8 +1,8 @@
 // InProcessRun: the whole algorithm in one thread. No processes, no network, nobody waits.
 //
-// It is the reference for the distributed program, which in lock-step must make the same decisions
-// and updates, and the first thing to try when something does not learn: equal configs give equal
-// bits.
+// It is the reference for the distributed program, which in lock-step makes the same decisions
+// and updates (lock_step_test), and the first thing to try when something does not learn: equal
+// configs give equal bits.
 //
 // One step: (1) a decision for each of the E environments of one actor; (2) their rows go to
 // replay; (3) the updates that the decisions call for are made; (4) after every
