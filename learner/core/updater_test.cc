@@ -214,6 +214,7 @@ TEST(UpdaterTest, KlWeightFollowsItsSchedule) {
 TEST(UpdaterTest, DualAscentMovesTheKlWeightTowardsTheTarget) {
   for (const double target : {1e-6, 1e6}) {
     v1::RunConfig config = SmallConfig();
+    config.mutable_learning()->set_kl_weight(1);
     config.mutable_learning()->set_target_kl(target);
     const std::unique_ptr<Updater> updater = MakeUpdater(config);
     const double first = Get(Step(*updater, 0), Stat::kKlWeight);
