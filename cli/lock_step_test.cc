@@ -34,6 +34,7 @@ v1::RunConfig LockStepConfig(const std::vector<std::string>& more) {
   std::vector<std::string> sets = {"actor.max_parameter_lag_updates=0",
                                    "actor.segment_rows=1",
                                    "replay.rate_tolerance_updates=1",
+                                   "replay.journal=NONE",
                                    "environment.episode_steps=60",
                                    "environment.action_repeat=2",
                                    "model.latent_dim=16",
@@ -147,11 +148,9 @@ Outcome Distributed(const v1::RunConfig& config) {
   POMPC_CHECK_OK(server.status());
 
   const Event stop;
-  absl::Status led;
-  Thread leader("learner", [&] { led = (*run)->Run(stop); });
+  Thread leader("learner", [&] { POMPC_CHECK_OK((*run)->Run(stop)); });
   POMPC_CHECK_OK(Act((*server)->address()));
   leader.Join();
-  POMPC_CHECK_OK(led);
 
   const auto checkpoint = LoadRunCheckpoint(RunCheckpointPath(options.run_dir));
   POMPC_CHECK_OK(checkpoint.status());
