@@ -9,6 +9,10 @@ namespace pompc {
 absl::StatusOr<at::Device> FindDevice(const std::string& field, const std::string& name) {
   try {
     const at::Device device(name);
+    if (device.is_cuda() && !at::hasCUDA()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          field, ": cannot use \"", name, "\": this build has no CUDA, or this machine no GPU"));
+    }
     at::empty({1}, device);  // Fails where the device is missing.
     return device;
   } catch (const std::exception& e) {
