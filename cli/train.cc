@@ -142,13 +142,14 @@ class Run {
                                         options_.run_dir,
                                         "--listen",
                                         learner_address()};
-    if (config.replay().servers() > 0) {
-      const std::string address = sockets_.Address("replay");
+    for (int i = 0; i < config.replay().servers(); ++i) {
+      const std::string name = absl::StrCat("replay-", i), address = sockets_.Address(name);
       std::vector<std::string> replay = {Program("pompc-replay"), "--listen", address};
       if (config.replay().journal() != v1::ReplayConfig::NONE) {
-        replay.insert(replay.end(), {"--journal", options_.run_dir + "/journal/replay-0"});
+        replay.insert(replay.end(),
+                      {"--journal", absl::StrCat(options_.run_dir, "/journal/", name)});
       }
-      POMPC_RETURN_IF_ERROR(Add("replay", replay, false));
+      POMPC_RETURN_IF_ERROR(Add(name, replay, false));
       learner.insert(learner.end(), {"--replay", address});
     }
     POMPC_RETURN_IF_ERROR(Add("learner", learner, true));

@@ -35,8 +35,8 @@ namespace pompc {
 namespace {
 
 struct Flags {
-  std::string config, preset, run_dir, listen, replay, metrics_listen;
-  std::vector<std::string> sets;
+  std::string config, preset, run_dir, listen, metrics_listen;
+  std::vector<std::string> sets, replay;
   bool resume = false;
 };
 
@@ -83,8 +83,10 @@ absl::Status Main(const Flags& flags) {
     POMPC_ASSIGN_OR_RETURN(replay, EmbeddedReplay(options, &metrics));
     link = std::make_unique<LocalReplayLink>(replay.get(), RealClock());
   } else {
-    link = std::make_unique<RemoteReplayLink>(CreateChannel(flags.replay), RealClock(), &metrics);
-    options.replay_addresses = {flags.replay};
+    std::vector<std::shared_ptr<grpc::Channel>> channels;
+    for (const std::string& address : flags.replay) channels.push_back(CreateChannel(address));
+    link = std::make_unique<RemoteReplayLink>(std::move(channels), RealClock(), &metrics);
+    options.replay_addresses = flags.replay;
   }
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<LearnerRun> run,
                          LearnerRun::Create(options, link.get(), RealClock(), &metrics));
@@ -138,7 +140,10 @@ int main(int argc, char** argv) {
   app.add_option("--listen", flags.listen,
                  "\"host:port\" or \"unix:PATH\"; default: a socket in the run's folder");
   app.add_option("--replay", flags.replay,
-                 "Address of a replay server; default: the table lives in this process");
+                 "Address of a replay server; several, as A,B,..., share the rows and keep their "
+                 "order when the run is resumed; default: the table lives in this process")
+      ->delimiter(',')
+      ->expected(1, pompc::kMaxShards);
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "\"host:port\" for /metrics and /healthz; default: none");
   app.add_flag("--resume", flags.resume, "Go on from the checkpoint in the run's folder");

@@ -31,7 +31,7 @@
 #include "common/rpc/channel.h"
 #include "learner/client/remote_learner_client.h"
 #include "learner/client/remote_parameter_subscriber.h"
-#include "replay/client/remote_writer.h"
+#include "replay/client/sharded_writer.h"
 
 namespace pompc {
 namespace {
@@ -64,14 +64,14 @@ absl::Status RunActor(const Flags& flags, const v1::RunConfig& config,
                          Episodes::CreateGroups(config));
   POMPC_ASSIGN_OR_RETURN(const v1::JoinResponse join,
                          JoinRun(peers, v1::ACTOR, flags.index, groups.front()->sizes()));
-  // The shards of replay share the actors.
-  const int shards = join.replay_addresses_size();
-  std::shared_ptr<grpc::Channel> replay_channel =
-      shards == 0 ? std::move(learner_channel)
-                  : CreateChannel(join.replay_addresses(static_cast<int>(join.index() % shards)));
-  RemoteWriter replay(
+  std::vector<std::shared_ptr<grpc::Channel>> replay_channels;
+  for (const std::string& address : join.replay_addresses()) {
+    replay_channels.push_back(CreateChannel(address));
+  }
+  if (replay_channels.empty()) replay_channels.push_back(std::move(learner_channel));
+  ShardedWriter replay(
       {.writer_id = join.writer_id(), .max_queued_rows = config.actor().upload_queue_rows()},
-      std::move(replay_channel), peers.clock, peers.metrics);
+      replay_channels, peers.clock, peers.metrics);
   peers.replay = &replay;
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<ActorLoop> loop,
                          ActorLoop::Create(config, join, std::move(groups), peers));

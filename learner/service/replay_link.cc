@@ -5,6 +5,8 @@
 #include "common/rpc/retry.h"
 #include "proto/pompc/v1/replay.grpc.pb.h"
 #include "replay/client/remote_sampler.h"
+#include "replay/client/sharded_sampler.h"
+#include "replay/client/shards.h"
 
 namespace pompc {
 
@@ -23,13 +25,17 @@ absl::StatusOr<std::unique_ptr<ReplaySampler>> LocalReplayLink::Open(const v1::R
 }
 
 absl::StatusOr<v1::InfoResponse> RemoteReplayLink::Info(const Event& stop) {
-  const auto stub = v1::Replay::NewStub(channel_);
-  UnaryCaller caller(RetryPolicy(), Rng(0, RngRole::kBackoff, 2, 0), clock_, &stop, metrics_);
-  v1::InfoResponse response;
-  POMPC_RETURN_IF_ERROR(caller.Call([&](grpc::ClientContext* context) {
-    return stub->Info(context, v1::InfoRequest(), &response);
-  }));
-  return response;
+  std::vector<v1::InfoResponse> infos;
+  for (const std::shared_ptr<grpc::Channel>& channel : channels_) {
+    const auto stub = v1::Replay::NewStub(channel);
+    UnaryCaller caller(RetryPolicy(), Rng(0, RngRole::kBackoff, 2, infos.size()), clock_, &stop,
+                       metrics_);
+    v1::InfoResponse& response = infos.emplace_back();
+    POMPC_RETURN_IF_ERROR(caller.Call([&](grpc::ClientContext* context) {
+      return stub->Info(context, v1::InfoRequest(), &response);
+    }));
+  }
+  return MergeInfos(infos);
 }
 
 absl::StatusOr<std::unique_ptr<ReplaySampler>> RemoteReplayLink::Open(const v1::RunConfig& config,
@@ -40,7 +46,10 @@ absl::StatusOr<std::unique_ptr<ReplaySampler>> RemoteReplayLink::Open(const v1::
   options.updates_done = updates_done;
   options.batch_size = config.learning().batch_size();
   options.prefetch = config.replay().prefetch_batches();
-  return std::make_unique<RemoteSampler>(options, channel_, clock_, metrics_);
+  if (channels_.size() > 1) {
+    return ShardedSampler::Create(options, channels_, clock_, metrics_);
+  }
+  return std::make_unique<RemoteSampler>(options, channels_[0], clock_, metrics_);
 }
 
 }  // namespace pompc

@@ -1,4 +1,4 @@
-// ReplayLink: the replay of a run, in this process or in another one.
+// ReplayLink: the replay of a run, in this process or in others.
 //
 // Thread-safety: none; one thread owns a link and the sampler it opened.
 #ifndef POMPC_LEARNER_SERVICE_REPLAY_LINK_H_
@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
@@ -50,18 +52,21 @@ class LocalReplayLink final : public ReplayLink {
 
 class RemoteReplayLink final : public ReplayLink {
  public:
-  // channel: of CreateChannel() (common/rpc/channel.h). `clock` and `metrics` must outlive the
-  // samplers.
-  RemoteReplayLink(std::shared_ptr<grpc::Channel> channel, Clock* clock, MetricsRegistry* metrics)
-      : channel_(std::move(channel)), clock_(clock), metrics_(metrics) {}
+  // channels: of CreateChannel() (common/rpc/channel.h), one for each server that has a part of the
+  // rows, 1 to kMaxShards; a resumed run names them in the same order. `clock` and `metrics` must
+  // outlive the samplers.
+  RemoteReplayLink(std::vector<std::shared_ptr<grpc::Channel>> channels, Clock* clock,
+                   MetricsRegistry* metrics)
+      : channels_(std::move(channels)), clock_(clock), metrics_(metrics) {}
 
+  // DATA_LOSS as well: some servers hold the run's rows, and one has lost its own.
   absl::StatusOr<v1::InfoResponse> Info(const Event& stop) override;
   absl::StatusOr<std::unique_ptr<ReplaySampler>> Open(const v1::RunConfig& config,
                                                       const v1::TableConfig& table,
                                                       int64_t updates_done) override;
 
  private:
-  const std::shared_ptr<grpc::Channel> channel_;
+  const std::vector<std::shared_ptr<grpc::Channel>> channels_;
   Clock* const clock_;
   MetricsRegistry* const metrics_;
 };

@@ -69,8 +69,7 @@ absl::Status RemoteWriter::Append(v1::Segment segment, absl::Time deadline) {
   POMPC_RETURN_IF_ERROR(Await(absl::Condition(&decided), deadline));
   queue_.push_back({request, request->segment().first_row()});
   Number(queue_.back());
-  queued_rows_ += rows;
-  queue_rows_metric_->Set(queued_rows_);
+  SetQueuedRows(queued_rows_ + rows);
   return absl::OkStatus();
 }
 
@@ -108,15 +107,25 @@ void RemoteWriter::Acknowledge(const v1::AppendResponse& response) {
   table_id_ = response.table_id();
   credits_ = response.credits();
   greeted_ = true;
+  away_ = false;
   while (sent_segments_ > 0 &&
          queue_.front().request->segment().sequence() <= response.acknowledged_sequence()) {
     const int64_t rows = queue_.front().request->segment().num_rows();
     queue_.pop_front();
     --sent_segments_;
     sent_rows_ -= rows;
-    queued_rows_ -= rows;
+    SetQueuedRows(queued_rows_ - rows);
   }
-  queue_rows_metric_->Set(queued_rows_);
+}
+
+void RemoteWriter::SetQueuedRows(int64_t rows) {
+  queue_rows_metric_->Increment(static_cast<double>(rows - queued_rows_));  // Of several writers.
+  queued_rows_ = rows;
+}
+
+bool RemoteWriter::away() const {
+  absl::MutexLock lock(&mu_);
+  return away_;
 }
 
 absl::Status RemoteWriter::Upload(v1::Replay::Stub* stub) {
@@ -185,6 +194,7 @@ void RemoteWriter::Run() {
       refused_ = status;
       return;
     }
+    away_ = true;
     reconnects_metric_->Increment();
     if (greeted_ || !reported) {  // One line, however long it takes.
       reported = true;

@@ -50,6 +50,9 @@ class RemoteWriter final : public ReplayWriter {
   absl::Status Append(v1::Segment segment, absl::Time deadline) override;
   absl::Status Flush(absl::Time deadline) override;
 
+  // Whether the last connection failed and no other has been made since.
+  bool away() const;
+
   // Drops what is not acknowledged and ends all waits with CANCELLED. May be repeated.
   void Close();
 
@@ -71,6 +74,7 @@ class RemoteWriter final : public ReplayWriter {
   void StartOver() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool CanQueue(int64_t rows) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool CanSend() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void SetQueuedRows(int64_t rows) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Waits with `decided`, and turns the end of this writer into a status.
   absl::Status Await(const absl::Condition& decided, absl::Time deadline)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -82,7 +86,7 @@ class RemoteWriter final : public ReplayWriter {
   Counter* const wait_seconds_metric_;
   Counter* const reconnects_metric_;
 
-  absl::Mutex mu_;
+  mutable absl::Mutex mu_;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status refused_ ABSL_GUARDED_BY(mu_);  // Why replay wants no more from us.
   uint64_t last_sequence_ ABSL_GUARDED_BY(mu_) = 0;
@@ -99,6 +103,7 @@ class RemoteWriter final : public ReplayWriter {
   // Of the episodes under way, by id: the caller's number of their first row in this table.
   std::map<uint64_t, uint64_t> first_rows_ ABSL_GUARDED_BY(mu_);
   bool broken_ ABSL_GUARDED_BY(mu_) = false;
+  bool away_ ABSL_GUARDED_BY(mu_) = false;
   grpc::ClientContext* context_ ABSL_GUARDED_BY(mu_) = nullptr;
 
   std::optional<Thread> thread_;  // Last, so that it starts when all else is there.

@@ -20,9 +20,9 @@ namespace pompc::testing {
 
 class TestServer {
  public:
-  // With a journal in `folder`, unless that is empty.
-  explicit TestServer(std::string folder = "")
-      : address_(absl::StrCat("unix:", ::testing::TempDir(), "/replay-", getpid())),
+  // With a journal in `folder`, unless that is empty. number: tells apart the servers of a test.
+  explicit TestServer(std::string folder = "", int number = 0)
+      : address_(absl::StrCat("unix:", ::testing::TempDir(), "/replay-", getpid(), "-", number)),
         folder_(std::move(folder)) {
     MakeReplay();
     Start();

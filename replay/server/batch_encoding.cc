@@ -61,13 +61,18 @@ absl::StatusOr<BatchEncoding> BatchEncoding::Create(const Replay::Layout& layout
   return BatchEncoding(std::move(body), std::move(buffers));
 }
 
+v1::SampleResponse CountsOf(const Replay::Drawn& drawn) {
+  v1::SampleResponse counts;
+  counts.set_newest_key(drawn.newest_key);
+  counts.set_inserted_decisions(drawn.inserted_decisions);
+  counts.set_sampled_batches(drawn.sampled_batches);
+  counts.set_stored_windows(drawn.stored_windows);
+  return counts;
+}
+
 grpc::ByteBuffer BatchEncoding::Finish(const Replay::Drawn& drawn) const {
-  v1::SampleResponse rest;
-  rest.set_newest_key(drawn.newest_key);
-  rest.set_inserted_decisions(drawn.inserted_decisions);
-  rest.set_sampled_batches(drawn.sampled_batches);
   // Messages concatenate in wire format.
-  const grpc::Slice slices[] = {body_, grpc::Slice(rest.SerializeAsString())};
+  const grpc::Slice slices[] = {body_, grpc::Slice(CountsOf(drawn).SerializeAsString())};
   return grpc::ByteBuffer(slices, 2);
 }
 

@@ -35,6 +35,9 @@ class BatchEncoding {
   WindowBuffers buffers_;
 };
 
+// The fields beside the windows.
+v1::SampleResponse CountsOf(const Replay::Drawn& drawn);
+
 }  // namespace pompc
 
 #endif  // POMPC_REPLAY_SERVER_BATCH_ENCODING_H_

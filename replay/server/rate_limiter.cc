@@ -1,11 +1,18 @@
 #include "replay/server/rate_limiter.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 
 namespace pompc {
+namespace {
+
+// Of InsertRoom(): without an end, yet far from an overflow.
+constexpr int64_t kMaxRoom = int64_t{1} << 50;
+
+}  // namespace
 
 absl::StatusOr<RateLimiter> RateLimiter::Create(const v1::RateLimits& limits) {
   if (limits.seed_decisions() < 0) {
@@ -43,9 +50,22 @@ double RateLimiter::Lead() const {
 }
 
 bool RateLimiter::CanInsert(bool has_window) const {
+  if (granted_.has_value()) return decisions_ < *granted_;
   if (!has_window || decisions_ < limits_.seed_decisions()) return true;
   if (updates_ < limits_.pretrain_updates()) return false;
   return Lead() > -limits_.max_updates_behind();
+}
+
+int64_t RateLimiter::InsertRoom(bool has_window) const {
+  if (!CanInsert(has_window)) return 0;
+  // Any room will do for what is always allowed: when it is used, there is more.
+  int64_t room = std::max<int64_t>(1, limits_.seed_decisions() - decisions_);
+  if (updates_ >= limits_.pretrain_updates()) {
+    const double in_band = (Lead() + limits_.max_updates_behind()) / limits_.updates_per_decision();
+    if (in_band >= kMaxRoom) return kMaxRoom;
+    room = std::max(room, static_cast<int64_t>(std::ceil(in_band)));
+  }
+  return room;
 }
 
 bool RateLimiter::CanSample(bool has_window) const {

@@ -16,11 +16,16 @@
 // segment. At least one side can always go on: in training both are blocked only if
 // max_updates_ahead - 1 < lead <= -max_updates_behind, which Create() rules out.
 //
+// A table that several servers share has one limiter, with the client that draws from all of them
+// (replay/client/shard_plan.h); each server's own then only counts, and inserts are allowed up to
+// what it was granted.
+//
 // Thread-safety: none. No clock, no threads; Replay (replay.h) makes peers wait.
 #ifndef POMPC_REPLAY_SERVER_RATE_LIMITER_H_
 #define POMPC_REPLAY_SERVER_RATE_LIMITER_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "proto/pompc/v1/replay.pb.h"
@@ -36,6 +41,12 @@ class RateLimiter {
   // `has_window`: whether a window could be drawn now.
   bool CanInsert(bool has_window) const;
   bool CanSample(bool has_window) const;
+  // Decisions after which CanInsert() turns false if no batch is drawn meanwhile, within rounding;
+  // 0 when it is.
+  int64_t InsertRoom(bool has_window) const;
+
+  // From now on inserts are allowed while decisions() < `decisions`, whatever the limits say.
+  void Grant(int64_t decisions) { granted_ = decisions; }
 
   void Inserted(int64_t decisions) { decisions_ += decisions; }
   void Sampled() { ++updates_; }
@@ -54,6 +65,7 @@ class RateLimiter {
   v1::RateLimits limits_;
   int64_t decisions_ = 0;
   int64_t updates_ = 0;
+  std::optional<int64_t> granted_;
 };
 
 }  // namespace pompc

@@ -49,6 +49,40 @@ TEST(RateLimiterTest, InsertsGoOnWhileNothingCanBeDrawn) {
   EXPECT_FALSE(limiter->CanSample(/*has_window=*/false));
 }
 
+// Decisions until inserts are refused, counted.
+int64_t CountRoom(RateLimiter limiter) {
+  int64_t room = 0;
+  for (; room < 1000 && limiter.CanInsert(true); ++room) limiter.Inserted(1);
+  return room;
+}
+
+TEST(RateLimiterTest, RoomIsWhatMayBeInsertedWithoutABatch) {
+  auto limiter = RateLimiter::Create(Limits(20, 10, 0.25, 5, 7));
+  ASSERT_TRUE(limiter.ok());
+  EXPECT_EQ(limiter->InsertRoom(true), 20);
+  Rng rng(1, RngRole::kTest, 0, 0);
+  for (int step = 0; step < 500; ++step) {
+    ASSERT_EQ(limiter->InsertRoom(true), CountRoom(*limiter))
+        << limiter->decisions() << " decisions, " << limiter->updates() << " updates";
+    if (rng.UniformInt(2) == 0 && limiter->CanSample(true)) limiter->Sampled();
+    if (rng.UniformInt(2) == 0 && limiter->CanInsert(true)) limiter->Inserted(1);
+  }
+  EXPECT_GT(limiter->updates(), 50);
+  EXPECT_GE(limiter->InsertRoom(/*has_window=*/false), 1);
+}
+
+TEST(RateLimiterTest, AGrantReplacesTheLimits) {
+  auto limiter = RateLimiter::Create(Limits(20, 10, 1, 5, 5));
+  ASSERT_TRUE(limiter.ok());
+  limiter->Grant(0);
+  EXPECT_FALSE(limiter->CanInsert(/*has_window=*/false));
+  limiter->Grant(30);
+  limiter->Inserted(29);
+  EXPECT_TRUE(limiter->CanInsert(true));
+  limiter->Inserted(1);
+  EXPECT_FALSE(limiter->CanInsert(true));
+}
+
 TEST(RateLimiterTest, LockStepAllowsExactlyOneSideAtATime) {
   auto limiter = RateLimiter::Create(Limits(5, 3, 1, 0, 1));
   ASSERT_TRUE(limiter.ok());

@@ -132,6 +132,7 @@ void Replay::UseTable(const v1::TableConfig& config, uint64_t table_id, Parts pa
   schema_ = std::move(parts.schema);
   table_ = std::move(parts.table);
   limiter_ = parts.limiter;
+  if (config.shards() > 0) limiter_->Grant(0);
 }
 
 bool Replay::UsesJournal() const { return config_.journal() != v1::TableConfig::NONE; }
@@ -151,6 +152,12 @@ absl::Status Replay::Configure(const v1::ConfigureRequest& request) {
         absl::StrCat("journal: ", v1::TableConfig::Journal_Name(config.journal()),
                      ", but this replay has no folder for a journal; start it with --journal DIR, "
                      "or set replay.journal=NONE"));
+  }
+  if (config.shards() < 0 || config.shards() > kMaxShards || config.shard() < 0 ||
+      config.shard() >= std::max(1, config.shards())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("shard, shards: ", config.shard(), " of ", config.shards(),
+                     "; must be below shards, which is at most ", kMaxShards));
   }
   Callbacks callbacks;
   {
@@ -230,6 +237,10 @@ void Replay::Sample(Ticket ticket, const Layout& layout, int32_t batch_size, Win
     }
     if (status.ok() && layout.schema != schema_) {
       status = absl::UnavailableError("the table was configured anew");
+    }
+    if (status.ok() && config_.shards() > 0) {
+      status = absl::FailedPreconditionError(absl::StrCat("this table is one of ", config_.shards(),
+                                                          " shards; draw from all of them"));
     }
     if (status.ok()) {
       waiting_samples_.emplace(ticket, WaitingSample{batch_size, std::move(out), std::move(done)});
@@ -353,17 +364,51 @@ absl::StatusOr<Replay::Appended> Replay::InsertNow(const v1::Segment& segment) {
                   .table_id = table_id_};
 }
 
+Replay::Drawn Replay::CountsNow() const {
+  return {.newest_key = table_->newest_key(),
+          .inserted_decisions = limiter_->decisions(),
+          .sampled_batches = limiter_->updates(),
+          .stored_windows = table_->num_windows()};
+}
+
 Replay::Drawn Replay::DrawNow(int32_t batch_size, const WindowBuffers& out) {
-  Rng rng(config_.seed(), RngRole::kReplaySampler, 0, limiter_->updates());
+  Rng rng(config_.seed(), RngRole::kReplaySampler, config_.shard(), limiter_->updates());
   std::vector<uint64_t> random(batch_size);
   for (uint64_t& word : random) word = rng.Uint64();
   table_->SampleWindows(random, out);
   limiter_->Sampled();
   batches_->Increment();
   windows_->Increment(batch_size);
-  return {.newest_key = table_->newest_key(),
-          .inserted_decisions = limiter_->decisions(),
-          .sampled_batches = limiter_->updates()};
+  return CountsNow();
+}
+
+absl::StatusOr<Replay::Drawn> Replay::Draw(const v1::DrawRequest& request, const Layout& layout,
+                                           const WindowBuffers& out) {
+  if (request.batch() < 0 || request.windows() < 0 || request.max_decisions() < 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("batch, windows, max_decisions: ", request.batch(), ", ", request.windows(),
+                     ", ", request.max_decisions(), "; each must be at least 0"));
+  }
+  absl::StatusOr<Drawn> drawn = absl::UnavailableError("no window is stored");
+  Callbacks callbacks;
+  {
+    absl::MutexLock lock(&mu_);
+    POMPC_RETURN_IF_ERROR(Ready());
+    if (config_.shards() == 0) {
+      return absl::FailedPreconditionError("this table is no shard; use Sample");
+    }
+    if (layout.schema != schema_) return absl::UnavailableError("the table was configured anew");
+    limiter_->Grant(request.max_decisions());
+    callbacks = Dispatch();
+    limiter_->SetUpdates(request.batch());
+    if (request.windows() == 0) {
+      drawn = CountsNow();
+    } else if (table_->num_windows() > 0) {
+      drawn = DrawNow(request.windows(), out);
+    }
+  }
+  Run(callbacks);
+  return drawn;
 }
 
 absl::StatusOr<v1::UpdateResponse> Replay::Update(const v1::UpdateRequest& request) {

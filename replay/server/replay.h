@@ -21,7 +21,7 @@
 // a callback runs, and while the journal writes only by a Configure() that begins a table.
 // Errors: UNAVAILABLE before Configure() and after Close(); others per method. A refused request
 // changes nothing.
-// Determinism: batch n is drawn with the random stream (seed, kReplaySampler, 0, n).
+// Determinism: batch n is drawn with the random stream (seed, kReplaySampler, shard, n).
 #ifndef POMPC_REPLAY_SERVER_REPLAY_H_
 #define POMPC_REPLAY_SERVER_REPLAY_H_
 
@@ -49,6 +49,9 @@
 
 namespace pompc {
 
+// Servers that may share a run's rows; client/shards.h finds room for so many in a key.
+inline constexpr int kMaxShards = 256;
+
 class Replay {
  public:
   // Names one request, for Cancel().
@@ -65,6 +68,7 @@ class Replay {
     uint64_t newest_key = 0;
     int64_t inserted_decisions = 0;
     int64_t sampled_batches = 0;  // This one included.
+    int64_t stored_windows = 0;
   };
   // What a batch looks like.
   struct Layout {
@@ -99,7 +103,7 @@ class Replay {
 
   // Draws `batch_size` windows into `out`, whose memory must stay valid until `done` runs or
   // Cancel() returned true and must be laid out for `layout`. INVALID_ARGUMENT: batch_size < 1.
-  // UNAVAILABLE: the table has another layout by now.
+  // UNAVAILABLE: the table has another layout by now. FAILED_PRECONDITION: the table is a shard.
   void Sample(Ticket ticket, const Layout& layout, int32_t batch_size, WindowBuffers out,
               SampleCallback done);
 
@@ -109,6 +113,11 @@ class Replay {
 
   // ---- Requests that do not wait.
 
+  // Draws this server's part of a batch into `out`, as in Sample(), and grants it inserts.
+  // INVALID_ARGUMENT: a field out of range. FAILED_PRECONDITION: the table is no shard. UNAVAILABLE
+  // as well: no window is stored, or the table has another layout by now.
+  absl::StatusOr<Drawn> Draw(const v1::DrawRequest& request, const Layout& layout,
+                             const WindowBuffers& out);
   // Overwrites columns of stored rows. INVALID_ARGUMENT, naming the field.
   absl::StatusOr<v1::UpdateResponse> Update(const v1::UpdateRequest& request);
   // Zero counts and no table before Configure().
@@ -170,6 +179,7 @@ class Replay {
   void MarkIfDue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<Appended> InsertNow(const v1::Segment& segment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Drawn DrawNow(int32_t batch_size, const WindowBuffers& out) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Drawn CountsNow() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Ends all waiting requests with `status`. Returns what to call after unlocking.
   Callbacks FailWaiting(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void UpdateBlockedTimes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

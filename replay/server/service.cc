@@ -1,10 +1,37 @@
 #include "replay/server/service.h"
 
+#include <utility>
+
+#include "common/base/status_macros.h"
 #include "common/rpc/answer.h"
+#include "grpcpp/impl/codegen/proto_utils.h"
 #include "replay/server/append_stream.h"
+#include "replay/server/batch_encoding.h"
 #include "replay/server/sample_stream.h"
 
 namespace pompc {
+namespace {
+
+absl::StatusOr<grpc::ByteBuffer> DrawPart(Replay& replay, const grpc::ByteBuffer& message) {
+  v1::DrawRequest request;
+  grpc::ByteBuffer bytes = message;  // Parsing consumes it.
+  if (!grpc::SerializationTraits<v1::DrawRequest>::Deserialize(&bytes, &request).ok()) {
+    return absl::InvalidArgumentError("request: not a DrawRequest");
+  }
+  POMPC_ASSIGN_OR_RETURN(const Replay::Layout layout, replay.layout());
+  if (request.windows() == 0) {
+    POMPC_ASSIGN_OR_RETURN(const Replay::Drawn drawn, replay.Draw(request, layout, {}));
+    const grpc::Slice counts(CountsOf(drawn).SerializeAsString());
+    return grpc::ByteBuffer(&counts, 1);
+  }
+  POMPC_ASSIGN_OR_RETURN(const BatchEncoding part,
+                         BatchEncoding::Create(layout, request.windows()));
+  POMPC_ASSIGN_OR_RETURN(const Replay::Drawn drawn, replay.Draw(request, layout, part.buffers()));
+  return part.Finish(drawn);
+}
+
+}  // namespace
+
 grpc::ServerUnaryReactor* ReplayService::Configure(grpc::CallbackServerContext* context,
                                                    const v1::ConfigureRequest* request,
                                                    v1::ConfigureResponse* /*response*/) {
@@ -19,6 +46,14 @@ grpc::ServerBidiReactor<v1::AppendRequest, v1::AppendResponse>* ReplayService::A
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Sample(
     grpc::CallbackServerContext* /*context*/) {
   return SampleStream::Start(replay_);
+}
+
+grpc::ServerUnaryReactor* ReplayService::Draw(grpc::CallbackServerContext* context,
+                                              const grpc::ByteBuffer* request,
+                                              grpc::ByteBuffer* response) {
+  absl::StatusOr<grpc::ByteBuffer> part = DrawPart(*replay_, *request);
+  if (part.ok()) *response = *std::move(part);
+  return Answer(context, part.status());
 }
 
 grpc::ServerUnaryReactor* ReplayService::Update(grpc::CallbackServerContext* context,

@@ -69,6 +69,16 @@ class ServiceTest : public ::testing::Test {
     return request;
   }
 
+  // Leaves the answer in drawn_.
+  grpc::Status Draw(int64_t batch, int32_t windows, int64_t max_decisions) {
+    grpc::ClientContext context;
+    v1::DrawRequest request;
+    request.set_batch(batch);
+    request.set_windows(windows);
+    request.set_max_decisions(max_decisions);
+    return stub_->Draw(&context, request, &drawn_);
+  }
+
   grpc::Status Update(const v1::UpdateRequest& request) {
     grpc::ClientContext context;
     v1::UpdateResponse response;
@@ -81,6 +91,7 @@ class ServiceTest : public ::testing::Test {
   std::unique_ptr<RpcServer> server_;
   std::unique_ptr<v1::Replay::Stub> stub_;
   v1::AppendResponse acknowledged_;  // The last answer of Append().
+  v1::SampleResponse drawn_;
 };
 
 void ExpectRefused(const grpc::Status& status, grpc::StatusCode code, const std::string& message) {
@@ -163,6 +174,55 @@ TEST_F(ServiceTest, RefusesMalformedSampleRequests) {
                 grpc::INVALID_ARGUMENT, "credits: 2147483647");
   ExpectRefused(Sample({Request(2, 2, 1), Request(3, 2, 1)}), grpc::INVALID_ARGUMENT,
                 "batch_size, window_rows: set again");
+}
+
+v1::TableConfig Shard(int32_t shard, int32_t shards) {
+  v1::TableConfig table = TestTable(2, 100);
+  table.set_shard(shard);
+  table.set_shards(shards);
+  return table;
+}
+
+TEST_F(ServiceTest, AShardStoresWhatItIsGrantedAndDrawsWhatItIsAsked) {
+  ASSERT_TRUE(Configure(Shard(1, 3)).ok());
+  // Nothing is granted yet: the segment waits until the first Draw.
+  grpc::ClientContext context;
+  const auto stream = stub_->Append(&context);
+  v1::AppendResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  for (int i = 0; i < 2; ++i) {
+    v1::AppendRequest request;
+    *request.mutable_segment() = TestSegment(1, i + 1, 1, 5 * i, 5);
+    ASSERT_TRUE(stream->Write(request));
+  }
+  while (replay_.Info().inserted_rows() == 0) ASSERT_TRUE(Draw(7, 0, 5).ok());
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.acknowledged_sequence(), 1u);
+  ASSERT_TRUE(Draw(7, 3, 5).ok());
+  EXPECT_EQ(drawn_.keys_size(), 2 * 3);
+  EXPECT_EQ(drawn_.columns_size(), 2);
+  EXPECT_EQ(drawn_.inserted_decisions(), 5) << "granted no more than the first segment";
+  EXPECT_EQ(drawn_.stored_windows(), 4);
+  EXPECT_EQ(drawn_.sampled_batches(), 8);
+  const v1::SampleResponse first = drawn_;
+  ASSERT_TRUE(Draw(7, 3, 5).ok());
+  EXPECT_EQ(drawn_.SerializeAsString(), first.SerializeAsString()) << "of batch 7 once more";
+  context.TryCancel();
+  stream->Finish();
+}
+
+TEST_F(ServiceTest, RefusesMalformedDraws) {
+  ExpectRefused(Draw(0, 1, 0), grpc::UNAVAILABLE, "not configured yet");
+  ExpectRefused(Configure(Shard(3, 3)), grpc::INVALID_ARGUMENT, "shard, shards: 3 of 3");
+  ExpectRefused(Configure(Shard(0, 257)), grpc::INVALID_ARGUMENT, "shard, shards: 0 of 257");
+  ASSERT_TRUE(Configure(TestTable(2, 100)).ok());
+  ExpectRefused(Draw(0, 1, 0), grpc::FAILED_PRECONDITION, "this table is no shard");
+  ASSERT_TRUE(Configure(Shard(0, 1)).ok());
+  ExpectRefused(Draw(0, 1, 0), grpc::UNAVAILABLE, "no window is stored");
+  ExpectRefused(Draw(-1, 0, 0), grpc::INVALID_ARGUMENT, "max_decisions: -1, 0, 0");
+  ExpectRefused(Draw(0, 0, -1), grpc::INVALID_ARGUMENT, "max_decisions: 0, 0, -1");
+  ExpectRefused(Draw(0, -1, 0), grpc::INVALID_ARGUMENT, "batch_size: -1");
+  ExpectRefused(Sample({Request(1, 2, 1)}), grpc::FAILED_PRECONDITION, "one of 1 shards");
 }
 
 TEST_F(ServiceTest, RefusesMalformedUpdates) {
