@@ -93,7 +93,8 @@ InProcessRun::InProcessRun(const v1::RunConfig& config, std::unique_ptr<Episodes
       policy_(std::move(policy)),
       updater_(std::move(updater)),
       schedule_(RunSchedule::ForNewTable(config, episodes_->sizes(), 0, 0)),
-      shape_{config.learning().window(), config.learning().batch_size(), episodes_->sizes()},
+      shape_{config.learning().window(), config.learning().batch_size(), episodes_->sizes(),
+             config.replay().importance_exponent()},
       stager_(shape_, learner_device),
       zeros_(episodes_->sizes().action_dim(), 0.0f),
       replay_(RealClock(), &metrics_),
@@ -198,6 +199,9 @@ absl::StatusOr<std::optional<UpdateStats>> InProcessRun::MakeUpdate() {
   POMPC_ASSIGN_OR_RETURN(UpdateResult result, updater_->Update(request, batch, noise_));
   if (result.reanalyzed.has_value()) {
     POMPC_RETURN_IF_ERROR(WriteBack(*result.reanalyzed, shape_, columns_, sampler_).status());
+  }
+  if (result.td_error.defined()) {
+    POMPC_RETURN_IF_ERROR(WritePriorities(result.td_error, columns_, sampler_).status());
   }
   return std::move(result.stats);
 }

@@ -7,6 +7,12 @@
 namespace pompc {
 namespace {
 
+// values [.., B], each window's times its weight. Its mean is what a uniformly drawn batch would
+// give on average, up to a common factor.
+at::Tensor Weighted(const at::Tensor& values, const Batch& batch) {
+  return batch.weights.defined() ? values * batch.weights : values;
+}
+
 // Dropout in training, where every value head computes; undefined without dropout.
 at::Tensor Mask(const WorldModel& model, const at::Tensor& input, int64_t heads, Noise& noise) {
   const double rate = model.spec().config.dropout();
@@ -23,8 +29,11 @@ at::Tensor TimeMeanOf(const at::Tensor& x, int64_t time_dim, at::IntArrayRef oth
   return TimeMean(x.mean(others), rho);
 }
 
-// The same of (x - y)^2, x and y [T, B, L]. No gradient reaches y.
-at::Tensor SquaredError(const at::Tensor& x, const at::Tensor& y, double rho) {
+// The same of (x - y)^2, x and y [T, B, L], each window's times its weight. No gradient reaches y.
+at::Tensor SquaredError(const at::Tensor& x, const at::Tensor& y, const Batch& batch, double rho) {
+  if (batch.weights.defined()) {
+    return TimeMeanOf((x - y).square() * batch.weights.unsqueeze(-1), 0, {1, 2}, rho);
+  }
   if (const GpuLayers* gpu = GpuLayersOf(x)) return gpu->TimeMeanOf(x, 0, rho, y);
   return TimeMean((x - y).square().mean(at::IntArrayRef{1, 2}), rho);
 }
@@ -118,6 +127,12 @@ at::Tensor AblationObjective(const WorldModel& model, const PolicyLossOptions& o
 
 }  // namespace
 
+std::vector<at::Tensor> TensorsOf(const Batch& batch) {
+  std::vector<at::Tensor> tensors;
+  MapBatch(batch, [&](const at::Tensor& t) { return tensors.emplace_back(t); });
+  return tensors;
+}
+
 at::Tensor ValueTarget(const WorldModel& model, const v1::LearningConfig& config, double discount,
                        const Batch& batch, const at::Tensor& encoded, Noise& noise) {
   const at::NoGradGuard no_grad;
@@ -166,18 +181,24 @@ ModelLoss ComputeModelLoss(const WorldModel& tracked, const v1::LearningConfig& 
 
   ModelLoss loss;
   loss.latents = z.detach();
-  loss.consistency = SquaredError(reached, encoded_next, rho);
+  loss.consistency = SquaredError(reached, encoded_next, batch, rho);
   loss.reward = TimeMeanOf(
-      TwoHotCrossEntropy(tracked.RewardLogits(za), batch.reward, tracked.bins()), 0, {1}, rho);
+      Weighted(TwoHotCrossEntropy(tracked.RewardLogits(za), batch.reward, tracked.bins()), batch),
+      0, {1}, rho);
   const at::Tensor input = tracked.values_take_actions() ? za : z.narrow(0, 0, steps);
   const at::Tensor mask = Mask(tracked, input, tracked.num_value_heads(), noise);
   const at::Tensor logits = tracked.ValueLogits(input, WorldModel::Heads::kOnline, {}, mask);
-  loss.value = TimeMeanOf(TwoHotCrossEntropy(logits, target, tracked.bins()), 1, {0, 2}, rho);
+  loss.value = TimeMeanOf(Weighted(TwoHotCrossEntropy(logits, target, tracked.bins()), batch), 1,
+                          {0, 2}, rho);
+  if (batch.weights.defined()) {
+    const at::NoGradGuard no_grad;
+    loss.td_error = (tracked.Decode(logits.detach()).mean(0) - target).abs().mean(0);
+  }
   loss.total = config.consistency_weight() * loss.consistency +
                config.reward_weight() * loss.reward + config.value_weight() * loss.value;
   if (tracked.spec().config.predict_termination()) {
-    loss.termination =
-        at::binary_cross_entropy_with_logits(tracked.TerminationLogit(reached), batch.terminated);
+    loss.termination = at::binary_cross_entropy_with_logits(tracked.TerminationLogit(reached),
+                                                            batch.terminated, batch.weights);
     loss.total = loss.total + config.termination_weight() * loss.termination;
   }
   return loss;
@@ -186,8 +207,8 @@ ModelLoss ComputeModelLoss(const WorldModel& tracked, const v1::LearningConfig& 
 at::Tensor ComputePriorLoss(const WorldModel& tracked, const v1::LearningConfig& config,
                             const Batch& batch, const at::Tensor& latents) {
   const PolicyDistribution prior = tracked.Prior(latents);
-  const at::Tensor kl =
-      GaussianKl(batch.prior_mean, batch.prior_std, prior.mean, at::exp(prior.log_std));
+  at::Tensor kl = GaussianKl(batch.prior_mean, batch.prior_std, prior.mean, at::exp(prior.log_std));
+  if (batch.weights.defined()) kl = kl * batch.weights.unsqueeze(-1);
   return TimeMeanOf(kl, 0, {1, 2}, config.rho());
 }
 
@@ -246,7 +267,7 @@ PolicyLoss ComputePolicyLoss(const WorldModel& tracked, const WorldModel& model,
     objective = objective + options.kl_weight * factor * divergence;
     loss.kl = divergence.detach().mean();
   }
-  loss.loss = TimeMeanOf(objective, 0, {1}, config.rho());
+  loss.loss = TimeMeanOf(Weighted(objective, batch), 0, {1}, config.rho());
   loss.entropy = entropy.detach().mean();
   loss.std = std.detach().mean();
   return loss;

@@ -7,6 +7,8 @@
 #ifndef POMPC_LEARNER_CORE_LOSSES_H_
 #define POMPC_LEARNER_CORE_LOSSES_H_
 
+#include <vector>
+
 #include "common/model/noise.h"
 #include "common/model/world_model.h"
 #include "learner/core/running_scale.h"
@@ -23,7 +25,21 @@ struct Batch {
   at::Tensor terminated;  // [T, B] 1 where the task ended (not: was cut off) after the action.
   at::Tensor prior_mean;  // [T, B, A] planner prior p at obs[t]; 0 for random actions.
   at::Tensor prior_std;   // [T, B, A] its std; 1 for random actions.
+  // [B] of each window in the losses, for batches drawn by priority; undefined: 1 each.
+  at::Tensor weights;
 };
+
+// The batch with `map` applied to each of its tensors, in their order.
+template <typename Map>
+Batch MapBatch(const Batch& batch, const Map& map) {
+  Batch mapped = {map(batch.obs),        map(batch.action),     map(batch.reward),
+                  map(batch.terminated), map(batch.prior_mean), map(batch.prior_std)};
+  if (batch.weights.defined()) mapped.weights = map(batch.weights);
+  return mapped;
+}
+
+// All that are defined, in their order.
+std::vector<at::Tensor> TensorsOf(const Batch& batch);
 
 // Priors of re-planned windows: the first n of the batch.
 struct ReanalyzedPrior {
@@ -34,6 +50,9 @@ struct ModelLoss {
   at::Tensor total;                                    // [], with gradient.
   at::Tensor consistency, reward, value, termination;  // [], unweighted.
   at::Tensor latents;  // [T+1, B, L] z_0 .. z_T of the rollout, without gradient.
+  // [B] mean over time of |value - target|, the value being the mean over heads; without gradient.
+  // Undefined without batch.weights.
+  at::Tensor td_error;
 };
 
 // Value targets [T, B], without gradient. encoded: [T+1, B, L] encoded observations.

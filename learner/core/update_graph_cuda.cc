@@ -4,7 +4,6 @@
 #include <c10/cuda/CUDAStream.h>
 
 #include <exception>
-#include <vector>
 
 #include "learner/core/noise_tape.h"
 #include "learner/core/update_graph.h"
@@ -18,10 +17,6 @@ using c10::cuda::CUDAStream;
 // Runs before the recording. cuBLAS, the allocator and autograd's threads are set up by the second.
 constexpr int kEagerRuns = 3;
 
-std::vector<at::Tensor> TensorsOf(const Batch& b) {
-  return {b.obs, b.action, b.reward, b.terminated, b.prior_mean, b.prior_std};
-}
-
 class CudaUpdateGraph final : public UpdateGraph {
  public:
   CudaUpdateGraph(at::Device device, bool record)
@@ -31,8 +26,7 @@ class CudaUpdateGraph final : public UpdateGraph {
 
   at::Tensor Run(const Batch& batch, Noise& noise, const Work& work) override {
     if (!batch_.obs.defined()) {
-      batch_ = {batch.obs.clone(),        batch.action.clone(),     batch.reward.clone(),
-                batch.terminated.clone(), batch.prior_mean.clone(), batch.prior_std.clone()};
+      batch_ = MapBatch(batch, [](const at::Tensor& t) { return t.clone(); });
     } else {
       at::_foreach_copy_(TensorsOf(batch_), TensorsOf(batch), /*non_blocking=*/true);
     }

@@ -27,7 +27,8 @@ absl::Status CheckBatch(const Batch& batch, const ModelSpec& spec) {
   const std::vector<int64_t> obs = {steps + 1, windows, spec.obs_dim};
   if (steps > 0 && batch.action.sizes() == actions && batch.obs.sizes() == obs &&
       batch.reward.sizes() == scalars && batch.terminated.sizes() == scalars &&
-      batch.prior_mean.sizes() == actions && batch.prior_std.sizes() == actions) {
+      batch.prior_mean.sizes() == actions && batch.prior_std.sizes() == actions &&
+      (!batch.weights.defined() || batch.weights.sizes() == at::IntArrayRef{windows})) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError("batch: shapes do not fit each other or the model");
@@ -148,35 +149,40 @@ absl::StatusOr<UpdateResult> Updater::UpdateOrThrow(const UpdateRequest& request
   }
   if (full) SetKlWeight(request.env_steps);
   UpdateGraph* const graph = graphs_[static_cast<size_t>(request.kind)].get();
-  at::Tensor stats;
+  at::Tensor computed;
   if (graph != nullptr) {
-    stats = graph->Run(batch, noise, [this, kind = request.kind](const Batch& b, Noise& n) {
+    computed = graph->Run(batch, noise, [this, kind = request.kind](const Batch& b, Noise& n) {
       return Compute(kind, b, n);
     });
     // What a graph writes, nobody else counts as a write.
     parameters_->flat().unsafeGetTensorImpl()->bump_version();
   } else {
-    stats = Compute(request.kind, batch, noise);
+    computed = Compute(request.kind, batch, noise);
   }
   ++updates_;
   if (full) ++full_updates_;
-  if (request.want_stats) result.stats = UpdateStats{stats.clone()};
+  constexpr auto kStats = static_cast<int64_t>(Stat::kCount);
+  if (request.want_stats) result.stats = UpdateStats{computed.narrow(0, 0, kStats).clone()};
+  if (batch.weights.defined()) {
+    result.td_error = computed.narrow(0, kStats, computed.numel() - kStats).clone();
+  }
   return result;
 }
 
 at::Tensor Updater::Compute(UpdateKind kind, const Batch& batch, Noise& noise) {
   report_ = {};
-  const at::Tensor latents = StepModel(batch, noise);
+  const ModelLoss model = StepModel(batch, noise);
   if (kind == UpdateKind::kFull) {
-    if (parameters_->spec().intermediate_prior) StepPrior(batch, latents);
-    StepPolicy(batch, latents, noise);
+    if (parameters_->spec().intermediate_prior) StepPrior(batch, model.latents);
+    StepPolicy(batch, model.latents, noise);
   }
   const at::NoGradGuard no_grad;
   const ParameterRange value = parameters_->layout().range(ParameterGroup::kValue);
   parameters_->target().lerp_(value.Of(parameters_->flat()), config_.learning().target_rate());
   std::vector<at::Tensor> values;
   for (const at::Tensor& stat : report_) values.push_back(stat.defined() ? stat : zero_);
-  return at::stack(values);
+  const at::Tensor stats = at::stack(values);
+  return model.td_error.defined() ? at::cat({stats, model.td_error}) : stats;
 }
 
 bool Updater::ReanalyzeDue() const {
@@ -198,7 +204,7 @@ absl::StatusOr<ReanalyzedPrior> Updater::Reanalyze(const Batch& batch, int64_t n
   return ReanalyzedPrior{plan.prior_mean.reshape(shape), plan.prior_std.reshape(shape)};
 }
 
-at::Tensor Updater::StepModel(const Batch& batch, Noise& noise) {
+ModelLoss Updater::StepModel(const Batch& batch, Noise& noise) {
   const v1::LearningConfig& learning = config_.learning();
   const ParameterRange range = parameters_->layout().model_range();
   const at::Tensor grad = range.Of(parameters_->grad());
@@ -223,7 +229,7 @@ at::Tensor Updater::StepModel(const Batch& batch, Noise& noise) {
   if (loss.termination.defined()) Report(Stat::kTerminationLoss, loss.termination);
   Report(Stat::kModelGradientNorm, norm);
   Report(Stat::kValueTarget, target.mean());
-  return loss.latents;
+  return loss;
 }
 
 void Updater::StepPrior(const Batch& batch, const at::Tensor& latents) {

@@ -88,6 +88,9 @@ struct UpdateResult {
   std::optional<UpdateStats> stats;           // If asked for.
   std::optional<ReanalyzedPrior> reanalyzed;  // When re-planning was due: to write back to replay.
   absl::Duration reanalyze_duration;          // Of that re-planning; a GPU may still be at work.
+  // [B] ModelLoss.td_error, on the model's device: the windows' next priorities. Undefined without
+  // batch.weights.
+  at::Tensor td_error;
 };
 
 struct UpdaterOptions {
@@ -140,9 +143,10 @@ class Updater {
   absl::StatusOr<UpdateResult> UpdateOrThrow(const UpdateRequest& request, Batch& batch,
                                              Noise& noise);
   bool ReanalyzeDue() const;
-  // All but re-planning, without waiting for a device. -> statistics [Stat::kCount].
+  // All but re-planning, without waiting for a device. -> statistics [Stat::kCount], and behind
+  // them the TD errors [B] if the batch has weights.
   at::Tensor Compute(UpdateKind kind, const Batch& batch, Noise& noise);
-  at::Tensor StepModel(const Batch& batch, Noise& noise);  // -> latents [T+1, B, L], no gradient.
+  ModelLoss StepModel(const Batch& batch, Noise& noise);  // As of before the step.
   void StepPrior(const Batch& batch, const at::Tensor& latents);
   void StepPolicy(const Batch& batch, const at::Tensor& latents, Noise& noise);
   void SetKlWeight(int64_t env_steps);

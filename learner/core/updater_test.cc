@@ -283,6 +283,33 @@ TEST(UpdaterTest, RefusesPlannerSettingsThatCannotBe) {
   EXPECT_EQ(Updater::Create(config, options).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(UpdaterTest, WeightsOfOneChangeNothingAndAddTheTdErrors) {
+  const auto plain = MakeUpdater(SmallConfig()), weighted = MakeUpdater(SmallConfig());
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_FALSE(Step(*plain, i).td_error.defined());
+    Batch batch = RandomBatch(100 + i);
+    batch.weights = at::ones({kWindows});
+    GeneratorNoise noise(200 + i);
+    const UpdateResult result = *weighted->Update({.want_stats = true}, batch, noise);
+    ASSERT_EQ(result.td_error.sizes(), at::IntArrayRef{kWindows});
+    EXPECT_TRUE((result.td_error > 0).all().item<bool>());
+  }
+  EXPECT_TRUE(at::equal(plain->parameters()->flat(), weighted->parameters()->flat()));
+}
+
+TEST(UpdaterTest, AWindowOfWeightZeroTeachesNothing) {
+  const auto without = MakeUpdater(SmallConfig()), other = MakeUpdater(SmallConfig());
+  for (Updater* const updater : {without.get(), other.get()}) {
+    Batch batch = RandomBatch(1);
+    batch.weights = at::ones({kWindows});
+    batch.weights[2] = 0;
+    if (updater == other.get()) batch.reward.select(1, 2).fill_(9);
+    GeneratorNoise noise(2);
+    ASSERT_TRUE(updater->Update({.kind = UpdateKind::kModelOnly}, batch, noise).ok());
+  }
+  EXPECT_TRUE(at::equal(without->parameters()->flat(), other->parameters()->flat()));
+}
+
 TEST(UpdaterTest, RefusesABatchWhoseShapesDoNotFit) {
   const std::unique_ptr<Updater> updater = MakeUpdater(SmallConfig());
   Batch batch = RandomBatch(1);

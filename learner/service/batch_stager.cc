@@ -4,6 +4,8 @@
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
+#include <vector>
+
 #include "common/base/status_macros.h"
 
 namespace pompc {
@@ -19,31 +21,19 @@ Batch BatchIn(const at::Tensor& flat, const Batch& like) {
     offset += (t.numel() + kAlignment - 1) / kAlignment * kAlignment;
     return part;
   };
-  Batch batch;
-  batch.obs = next(like.obs);
-  batch.action = next(like.action);
-  batch.reward = next(like.reward);
-  batch.terminated = next(like.terminated);
-  batch.prior_mean = next(like.prior_mean);
-  batch.prior_std = next(like.prior_std);
-  return batch;
+  return MapBatch(like, next);
 }
 
 void CopyBatch(const Batch& from, const Batch& to) {
-  to.obs.copy_(from.obs);
-  to.action.copy_(from.action);
-  to.reward.copy_(from.reward);
-  to.terminated.copy_(from.terminated);
-  to.prior_mean.copy_(from.prior_mean);
-  to.prior_std.copy_(from.prior_std);
+  const std::vector<at::Tensor> sources = TensorsOf(from), targets = TensorsOf(to);
+  for (size_t i = 0; i < sources.size(); ++i) targets[i].copy_(sources[i]);
 }
 
 }  // namespace
 
 void BatchStager::Allocate(const Batch& view) {
   int64_t size = 0;
-  for (const at::Tensor& t :
-       {view.obs, view.action, view.reward, view.terminated, view.prior_mean, view.prior_std}) {
+  for (const at::Tensor& t : TensorsOf(view)) {
     size += (t.numel() + kAlignment - 1) / kAlignment * kAlignment;
   }
   const c10::impl::VirtualGuardImpl guard(device_.type());

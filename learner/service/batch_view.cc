@@ -1,5 +1,7 @@
 #include "learner/service/batch_view.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <string_view>
@@ -11,6 +13,21 @@
 #include "learner/client/row.h"
 
 namespace pompc {
+namespace {
+
+// (probability * windows)^-exponent, divided by its largest in the batch (Schaul et al.,
+// "Prioritized experience replay", ICLR 2016, section 3.4). [B]; the number of windows cancels.
+at::Tensor ImportanceWeights(const std::vector<double>& probabilities, double exponent) {
+  const double smallest = *std::min_element(probabilities.begin(), probabilities.end());
+  const at::Tensor weights = at::empty({static_cast<int64_t>(probabilities.size())}, at::kFloat);
+  for (size_t b = 0; b < probabilities.size(); ++b) {
+    weights.data_ptr<float>()[b] =
+        static_cast<float>(std::pow(probabilities[b] / smallest, -exponent));
+  }
+  return weights;
+}
+
+}  // namespace
 
 absl::StatusOr<Batch> ViewBatch(const BatchShape& shape, ColumnBatch& columns) {
   const int64_t rows = shape.transitions + 1;
@@ -41,6 +58,9 @@ absl::StatusOr<Batch> ViewBatch(const BatchShape& shape, ColumnBatch& columns) {
   POMPC_ASSIGN_OR_RETURN(batch.terminated, view(RowColumn::kTerminated, steps, {}));
   POMPC_ASSIGN_OR_RETURN(batch.prior_mean, view(RowColumn::kPriorMean, steps, {action_dim}));
   POMPC_ASSIGN_OR_RETURN(batch.prior_std, view(RowColumn::kPriorStd, steps, {action_dim}));
+  if (!columns.probabilities.empty()) {
+    batch.weights = ImportanceWeights(columns.probabilities, shape.importance_exponent);
+  }
   return batch;
 }
 
@@ -73,6 +93,15 @@ absl::StatusOr<v1::UpdateResponse> WriteBack(const ReanalyzedPrior& prior, const
       {std::string(RowColumnName(RowColumn::kPriorStd)), bytes(std)},
   };
   return sampler.Update(keys, updated);
+}
+
+absl::StatusOr<v1::UpdateResponse> WritePriorities(const at::Tensor& td_error,
+                                                   const ColumnBatch& columns,
+                                                   ReplaySampler& sampler) {
+  const at::Tensor priorities = td_error.to(at::kCPU, at::kFloat).contiguous();
+  const size_t windows = static_cast<size_t>(priorities.numel());
+  return sampler.UpdatePriorities({columns.keys.data(), windows},
+                                  {priorities.const_data_ptr<float>(), windows});
 }
 
 }  // namespace pompc

@@ -14,6 +14,7 @@ struct BatchShape {
   int64_t transitions = 0;  // T; a window has T + 1 rows.
   int64_t windows = 0;      // B
   v1::TaskSizes sizes;
+  double importance_exponent = 0;  // ReplayConfig.importance_exponent; of batches with priorities.
 };
 
 // The tensors are the columns' memory, without a copy: they are valid, and writes to them show in
@@ -27,6 +28,12 @@ double MeanStaleness(const BatchShape& shape, const ColumnBatch& columns, int64_
 // what ReplaySampler::Update() does.
 absl::StatusOr<v1::UpdateResponse> WriteBack(const ReanalyzedPrior& prior, const BatchShape& shape,
                                              const ColumnBatch& columns, ReplaySampler& sampler);
+
+// Makes the TD errors [B] the priorities of the batch's windows. Returns what
+// ReplaySampler::UpdatePriorities() does.
+absl::StatusOr<v1::UpdateResponse> WritePriorities(const at::Tensor& td_error,
+                                                   const ColumnBatch& columns,
+                                                   ReplaySampler& sampler);
 
 }  // namespace pompc
 

@@ -127,7 +127,8 @@ absl::Status LearnerRun::Run(const Event& stop) {
 
 absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {
   const v1::RunConfig& config = options_.config;
-  shape_ = {config.learning().window(), config.learning().batch_size(), sizes};
+  shape_ = {config.learning().window(), config.learning().batch_size(), sizes,
+            config.replay().importance_exponent()};
   stager_.emplace(shape_, device_);
   UpdaterOptions updater_options;
   updater_options.obs_dim = sizes.observation_dim();
@@ -255,6 +256,14 @@ absl::Status LearnerRun::MakeUpdate() {
       POMPC_LOG(WARNING) << "reanalyzed priors are lost status=" << written.status();
     } else {
       return written.status();
+    }
+  }
+  if (result.td_error.defined()) {
+    const absl::Status written = WritePriorities(result.td_error, columns_, *sampler_).status();
+    if (absl::IsUnavailable(written)) {
+      POMPC_LOG(WARNING) << "priorities are lost status=" << written;
+    } else {
+      POMPC_RETURN_IF_ERROR(written);
     }
   }
   metrics_.updates->Increment();

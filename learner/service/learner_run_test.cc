@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -262,6 +263,20 @@ TEST(LearnerRunTest, TrainsAtTheConfiguredRatioPublishesEvaluatesAndEnds) {
   EXPECT_EQ(Lines(folder + "/evaluations.csv").size(), 2u);
   EXPECT_THAT(Lines(RunStatusPath(folder)), ::testing::Contains("phase: \"finished\""));
   ExpectEqualsCheckpoint(newest->data(), folder);
+}
+
+TEST(LearnerRunTest, WithPrioritiesTdErrorsDecideWhatIsDrawn) {
+  v1::RunConfig config = TinyConfig();
+  config.mutable_replay()->set_priority_exponent(0.6);
+  Process process(config, NewFolder(), /*resume=*/false);
+  process.StartActor();
+  const absl::Status end = process.End();
+  ASSERT_TRUE(end.ok()) << end;
+  LocalSampler sampler(200, &process.replay(), RealClock());
+  ColumnBatch batch;
+  ASSERT_TRUE(sampler.Next(Soon(), &batch).ok());
+  const std::set<double> probabilities(batch.probabilities.begin(), batch.probabilities.end());
+  EXPECT_GT(probabilities.size(), 50u) << "hardly a window has a priority of its own";
 }
 
 TEST(LearnerRunTest, ResumesWithTheParametersItSavedAndRunsOnToTheEnd) {

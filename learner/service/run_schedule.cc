@@ -81,6 +81,7 @@ v1::TableConfig MakeTableConfig(const v1::RunConfig& config, const v1::TaskSizes
   *table.mutable_limits() = limits;
   table.set_run_id(run_id);
   table.set_seed(config.seed());
+  table.set_priority_exponent(config.replay().priority_exponent());
   // One segment of each environment: further ahead of the rate limiter an actor need not run.
   table.set_writer_credits(int64_t{config.actor().segment_rows()} *
                            config.actor().environments_per_actor());

@@ -18,6 +18,8 @@ absl::Status LocalSampler::Next(absl::Time deadline, ColumnBatch* batch) {
   }
   batch->keys.resize(rows);
   out.keys = reinterpret_cast<char*>(batch->keys.data());
+  batch->probabilities.resize(layout.has_priorities ? batch_size_ : 0);
+  out.weights = reinterpret_cast<char*>(batch->probabilities.data());
 
   struct Answer {
     Event done;
@@ -38,12 +40,19 @@ absl::Status LocalSampler::Next(absl::Time deadline, ColumnBatch* batch) {
   batch->newest_key = answer->drawn->newest_key;
   batch->inserted_decisions = answer->drawn->inserted_decisions;
   batch->sampled_batches = answer->drawn->sampled_batches;
+  batch->stored_windows = answer->drawn->stored_windows;
+  for (double& weight : batch->probabilities) weight /= answer->drawn->total_weight;
   return absl::OkStatus();
 }
 
 absl::StatusOr<v1::UpdateResponse> LocalSampler::Update(absl::Span<const uint64_t> keys,
                                                         absl::Span<const NamedRows> columns) {
   return replay_->Update(MakeUpdateRequest(keys, columns));
+}
+
+absl::StatusOr<v1::UpdateResponse> LocalSampler::UpdatePriorities(
+    absl::Span<const uint64_t> keys, absl::Span<const float> priorities) {
+  return replay_->Update(MakePriorityRequest(keys, priorities));
 }
 
 }  // namespace pompc

@@ -24,6 +24,8 @@ class LocalSampler final : public ReplaySampler {
   absl::Status Next(absl::Time deadline, ColumnBatch* batch) override;
   absl::StatusOr<v1::UpdateResponse> Update(absl::Span<const uint64_t> keys,
                                             absl::Span<const NamedRows> columns) override;
+  absl::StatusOr<v1::UpdateResponse> UpdatePriorities(absl::Span<const uint64_t> keys,
+                                                      absl::Span<const float> priorities) override;
   absl::StatusOr<v1::InfoResponse> Info() override { return replay_->Info(); }
 
  private:

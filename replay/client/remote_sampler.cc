@@ -124,6 +124,9 @@ absl::Status RemoteSampler::Next(absl::Time deadline, ColumnBatch* batch) {
   batch->newest_key = response->newest_key();
   batch->inserted_decisions = response->inserted_decisions();
   batch->sampled_batches = response->sampled_batches();
+  batch->stored_windows = response->stored_windows();
+  batch->probabilities.assign(response->weights().begin(), response->weights().end());
+  for (double& weight : batch->probabilities) weight /= response->total_weight();
   return absl::OkStatus();
 }
 
@@ -140,7 +143,15 @@ absl::Status RemoteSampler::Call(const std::function<grpc::Status(grpc::ClientCo
 
 absl::StatusOr<v1::UpdateResponse> RemoteSampler::Update(absl::Span<const uint64_t> keys,
                                                          absl::Span<const NamedRows> columns) {
-  const v1::UpdateRequest request = MakeUpdateRequest(keys, columns);
+  return CallUpdate(MakeUpdateRequest(keys, columns));
+}
+
+absl::StatusOr<v1::UpdateResponse> RemoteSampler::UpdatePriorities(
+    absl::Span<const uint64_t> keys, absl::Span<const float> priorities) {
+  return CallUpdate(MakePriorityRequest(keys, priorities));
+}
+
+absl::StatusOr<v1::UpdateResponse> RemoteSampler::CallUpdate(const v1::UpdateRequest& request) {
   v1::UpdateResponse response;
   POMPC_RETURN_IF_ERROR(Call(
       [&](grpc::ClientContext* context) { return stub_->Update(context, request, &response); }));

@@ -48,6 +48,8 @@ class RemoteSampler final : public ReplaySampler {
   absl::Status Next(absl::Time deadline, ColumnBatch* batch) override;
   absl::StatusOr<v1::UpdateResponse> Update(absl::Span<const uint64_t> keys,
                                             absl::Span<const NamedRows> columns) override;
+  absl::StatusOr<v1::UpdateResponse> UpdatePriorities(absl::Span<const uint64_t> keys,
+                                                      absl::Span<const float> priorities) override;
   absl::StatusOr<v1::InfoResponse> Info() override;
 
   // Drops what is prefetched and ends all waits with CANCELLED. May be repeated.
@@ -61,6 +63,7 @@ class RemoteSampler final : public ReplaySampler {
   // Whether `context` may be used; then Close() cancels it until Release().
   bool Hold(grpc::ClientContext* context) ABSL_LOCKS_EXCLUDED(mu_);
   void Release() ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<v1::UpdateResponse> CallUpdate(const v1::UpdateRequest& request);
   absl::Status Call(const std::function<grpc::Status(grpc::ClientContext*)>& attempt);
 
   const RemoteSamplerOptions options_;

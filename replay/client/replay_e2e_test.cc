@@ -101,6 +101,41 @@ TEST(ReplayE2eTest, LocalAndRemoteSamplersDrawTheSameBatches) {
   }
 }
 
+// Local and remote alike.
+TEST(ReplayE2eTest, PrioritiesDecideWhatIsDrawn) {
+  for (const bool remote : {false, true}) {
+    TestServer server;
+    v1::TableConfig table = TestTable(2, 100);
+    table.set_priority_exponent(2);
+    ASSERT_TRUE(server.Configure(table).ok());
+    auto writer = MakeWriter(server, 1);
+    ASSERT_TRUE(writer->Append(Rows(1, 0, 4), kNever).ok());
+    ASSERT_TRUE(writer->Flush(kNever).ok());
+    std::unique_ptr<ReplaySampler> sampler;
+    if (remote) {
+      sampler = MakeSampler(server, table);
+    } else {
+      sampler = std::make_unique<LocalSampler>(8, &server.replay(), RealClock());
+    }
+    ColumnBatch batch;
+    ASSERT_TRUE(sampler->Next(kNever, &batch).ok());
+    EXPECT_EQ(batch.stored_windows, 3);
+    EXPECT_THAT(batch.probabilities, ::testing::Each(::testing::DoubleEq(1.0 / 3)));
+    const auto updated = sampler->UpdatePriorities({1, 2, 3, 4}, {0, 1, 3, 5});
+    ASSERT_TRUE(updated.ok()) << updated.status();
+    EXPECT_EQ(updated->updated_rows(), 3);
+    EXPECT_EQ(updated->stale_rows(), 1) << "no window starts at the last row";
+    for (int n = 0; n < 6; ++n) {
+      ASSERT_TRUE(sampler->Next(kNever, &batch).ok());
+      if (n < 4) continue;  // May have been drawn before.
+      for (int b = 0; b < 8; ++b) {
+        ASSERT_THAT(batch.keys[b], ::testing::AnyOf(2, 3));
+        EXPECT_DOUBLE_EQ(batch.probabilities[b], batch.keys[b] == 2 ? 0.1 : 0.9);
+      }
+    }
+  }
+}
+
 // What was acknowledged is stored, and each row once, however often the server goes.
 TEST(ReplayE2eTest, RowsCountOnceAcrossReconnects) {
   TestServer server;

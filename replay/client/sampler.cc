@@ -13,4 +13,12 @@ v1::UpdateRequest MakeUpdateRequest(absl::Span<const uint64_t> keys,
   return request;
 }
 
+v1::UpdateRequest MakePriorityRequest(absl::Span<const uint64_t> keys,
+                                      absl::Span<const float> priorities) {
+  v1::UpdateRequest request;
+  request.mutable_keys()->Add(keys.begin(), keys.end());
+  request.mutable_priorities()->Add(priorities.begin(), priorities.end());
+  return request;
+}
+
 }  // namespace pompc

@@ -23,10 +23,13 @@ namespace pompc {
 struct ColumnBatch {
   std::vector<std::string> columns;  // One per column of the schema, in its order.
   std::vector<uint64_t> keys;        // [W, B].
+  // [B] with which each window was drawn; empty when all had the same.
+  std::vector<double> probabilities;
   // When the batch was drawn:
   uint64_t newest_key = 0;         // newest_key - keys[i] is the age of a row, in rows.
   int64_t inserted_decisions = 0;  // Stored ever.
   int64_t sampled_batches = 0;     // Drawn ever, this one included.
+  int64_t stored_windows = 0;
 };
 
 // New content of a column: its name, and one row per key, contiguous.
@@ -47,6 +50,12 @@ class ReplaySampler {
   virtual absl::StatusOr<v1::UpdateResponse> Update(absl::Span<const uint64_t> keys,
                                                     absl::Span<const NamedRows> columns) = 0;
 
+  // Sets the priorities of windows, finite and >= 0. keys: of their first rows. Windows no longer
+  // stored are counted in the answer. Errors: Update()'s; FAILED_PRECONDITION: the table has no
+  // priorities.
+  virtual absl::StatusOr<v1::UpdateResponse> UpdatePriorities(
+      absl::Span<const uint64_t> keys, absl::Span<const float> priorities) = 0;
+
   // What replay holds.
   virtual absl::StatusOr<v1::InfoResponse> Info() = 0;
 };
@@ -54,6 +63,10 @@ class ReplaySampler {
 // The request that Update() of every sampler makes.
 v1::UpdateRequest MakeUpdateRequest(absl::Span<const uint64_t> keys,
                                     absl::Span<const NamedRows> columns);
+
+// That of UpdatePriorities().
+v1::UpdateRequest MakePriorityRequest(absl::Span<const uint64_t> keys,
+                                      absl::Span<const float> priorities);
 
 }  // namespace pompc
 

@@ -33,12 +33,18 @@ int64_t ShardPlan::windows() const {
   return windows;
 }
 
+double ShardPlan::weight() const {
+  double weight = 0;
+  for (const Shard& s : shards_) weight += s.present ? s.counts.weight : 0;
+  return weight;
+}
+
 std::vector<int64_t> ShardPlan::Grants() {
   const auto unused = [](const Shard& s) {
     return std::max<int64_t>(0, s.granted - s.counts.decisions);
   };
   // Room for the shards that answer, and what of it is not granted yet.
-  int64_t room = limiter_.InsertRoom(windows() > 0), present = 0;
+  int64_t room = limiter_.InsertRoom(weight() > 0), present = 0;
   for (const Shard& s : shards_) {
     room -= s.present ? 0 : unused(s);
     present += s.present ? 1 : 0;
@@ -63,18 +69,20 @@ std::vector<int64_t> ShardPlan::Grants() {
 }
 
 std::vector<int> ShardPlan::Assign(uint64_t seed, int batch_size) const {
-  std::vector<uint64_t> ends;  // ends[i]: windows of the shards up to i.
-  for (const Shard& s : shards_) {
-    const uint64_t windows = s.present ? static_cast<uint64_t>(s.counts.windows) : 0;
-    ends.push_back((ends.empty() ? 0 : ends.back()) + windows);
+  std::vector<double> ends;  // ends[i]: weight of the shards up to i.
+  int last = -1;             // That has any.
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    const double weight = shards_[i].present ? shards_[i].counts.weight : 0;
+    ends.push_back((ends.empty() ? 0 : ends.back()) + weight);
+    if (weight > 0) last = static_cast<int>(i);
   }
-  POMPC_CHECK(ends.back() > 0);
+  POMPC_CHECK(last >= 0);
   // Of its own: the shards draw from the streams of the smaller indices.
   Rng rng(seed, RngRole::kReplaySampler, static_cast<uint32_t>(shards_.size()), batches());
   std::vector<int> shard(batch_size);
   for (int& s : shard) {
-    const auto end = std::upper_bound(ends.begin(), ends.end(), rng.UniformInt(ends.back()));
-    s = static_cast<int>(end - ends.begin());
+    const auto end = std::upper_bound(ends.begin(), ends.end(), rng.Uniform() * ends.back());
+    s = std::min(static_cast<int>(end - ends.begin()), last);  // Rounding may reach the end.
   }
   return shard;
 }

@@ -35,6 +35,7 @@ class ShardPlan {
   struct Counts {
     int64_t decisions = 0;  // Stored ever.
     int64_t windows = 0;    // Stored now.
+    double weight = 0;      // Of them together: their number, or SampleResponse.total_weight.
   };
 
   // updates_done: batches drawn before. Errors: RateLimiter::Create()'s.
@@ -49,7 +50,7 @@ class ShardPlan {
 
   // Whether every shard has answered once. Before that neither of the next two may be used.
   bool Known() const;
-  bool CanSample() const { return limiter_.CanSample(windows() > 0); }
+  bool CanSample() const { return limiter_.CanSample(weight() > 0); }
   // What to grant each shard now; of those that are lost the last grant.
   std::vector<int64_t> Grants();
 
@@ -60,7 +61,11 @@ class ShardPlan {
 
   int64_t batches() const { return limiter_.updates(); }
   int64_t decisions() const { return limiter_.decisions(); }
-  int64_t windows() const;  // Of the shards that answer.
+  // Of the shards that answer:
+  int64_t windows() const;
+  double weight() const;
+  // The shard's part of the weight: the probability that Assign() names it.
+  double Share(int shard) const { return shards_[shard].counts.weight / weight(); }
 
  private:
   struct Shard {

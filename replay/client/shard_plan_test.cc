@@ -28,6 +28,11 @@ ShardPlan MakePlan(const v1::RateLimits& limits, int shards) {
   return *std::move(plan);
 }
 
+// Without priorities.
+ShardPlan::Counts Counts(int64_t decisions, int64_t windows) {
+  return {.decisions = decisions, .windows = windows, .weight = static_cast<double>(windows)};
+}
+
 // Servers as the plan sees them: each stores decisions up to its grant; a decision is a window.
 struct Servers {
   explicit Servers(int count) : decisions(count), grants(count) {}
@@ -49,7 +54,7 @@ struct Servers {
         const int64_t room = std::max<int64_t>(0, grants[i] - decisions[i]);
         decisions[i] += std::min<int64_t>(room, writes(i));
       }
-      plan.Answered(i, next[i], {.decisions = decisions[i], .windows = decisions[i]});
+      plan.Answered(i, next[i], Counts(decisions[i], decisions[i]));
     }
   }
 
@@ -59,7 +64,7 @@ struct Servers {
 TEST(ShardPlanTest, WindowsComeFromEachShardInProportionToWhatItStores) {
   ShardPlan plan = MakePlan(Limits(0, 0, 1, 1e12, 1e12), 4);
   const std::vector<int64_t> windows = {9000, 900, 0, 100};
-  for (int i = 0; i < 4; ++i) plan.Answered(i, 0, {.decisions = 10, .windows = windows[i]});
+  for (int i = 0; i < 4; ++i) plan.Answered(i, 0, Counts(10, windows[i]));
   constexpr int kBatches = 1000, kBatch = 256;
   std::vector<int64_t> drawn(4);
   for (int n = 0; n < kBatches; ++n) {
@@ -78,7 +83,7 @@ TEST(ShardPlanTest, WindowsComeFromEachShardInProportionToWhatItStores) {
 TEST(ShardPlanTest, AssignmentFollowsFromSeedAndBatch) {
   ShardPlan a = MakePlan(Limits(0, 0, 1, 1e12, 1e12), 2), b = a;
   for (ShardPlan* const plan : {&a, &b}) {
-    for (int i = 0; i < 2; ++i) plan->Answered(i, 0, {.decisions = 10, .windows = 10});
+    for (int i = 0; i < 2; ++i) plan->Answered(i, 0, Counts(10, 10));
   }
   const std::vector<int> first = a.Assign(1, 64);
   EXPECT_EQ(first, b.Assign(1, 64));
@@ -142,9 +147,9 @@ TEST(ShardPlanTest, AShardPassesOnWhatItDoesNotUse) {
 
 TEST(ShardPlanTest, NothingIsDrawnFromALostShardAndItsDecisionsStillCount) {
   ShardPlan plan = MakePlan(Limits(0, 0, 1, 5, 5), 2);
-  plan.Answered(0, 0, {.decisions = 30, .windows = 30});
+  plan.Answered(0, 0, Counts(30, 30));
   EXPECT_FALSE(plan.Known());
-  plan.Answered(1, 0, {.decisions = 50, .windows = 50});
+  plan.Answered(1, 0, Counts(50, 50));
   ASSERT_TRUE(plan.Known());
   plan.Lost(1);
   EXPECT_EQ(plan.decisions(), 80);

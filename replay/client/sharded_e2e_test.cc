@@ -166,6 +166,39 @@ TEST_F(ShardedE2eTest, UpdatesReachTheRowsOfTheirShard) {
               HasSubstr("is of shard 2, but there are 2"));
 }
 
+TEST_F(ShardedE2eTest, PrioritiesDecideOverAllShards) {
+  v1::TableConfig table = TestTable(kWindow, 1000);
+  table.set_priority_exponent(1);
+  auto sampler = MakeSampler(table);
+  auto writer = MakeWriter(1);
+  for (int e = 0; e < 2; ++e) {
+    ASSERT_TRUE(writer->Append(TestSegment(1, 0, e, 0, 4, true), kNever).ok());
+  }
+  ASSERT_TRUE(writer->Flush(kNever).ok());
+  // Two windows each, which start at keys 1 and 2.
+  const auto updated = sampler->UpdatePriorities(
+      {ShardedKey(0, 1), ShardedKey(0, 2), ShardedKey(1, 1), ShardedKey(1, 2)}, {1, 0, 2, 5});
+  ASSERT_TRUE(updated.ok()) << updated.status();
+  EXPECT_EQ(updated->updated_rows(), 4);
+  const std::map<uint64_t, double> expected = {
+      {ShardedKey(0, 1), 0.125}, {ShardedKey(1, 1), 0.25}, {ShardedKey(1, 2), 0.625}};
+  std::map<uint64_t, int> drawn;
+  ColumnBatch batch;
+  for (int n = 0; n < 205; ++n) {
+    ASSERT_TRUE(sampler->Next(kNever, &batch).ok());
+    if (n < 5) continue;  // May have been drawn before.
+    EXPECT_EQ(batch.stored_windows, 4);
+    for (int b = 0; b < kBatch; ++b) {
+      ASSERT_TRUE(expected.contains(batch.keys[b]));
+      EXPECT_DOUBLE_EQ(batch.probabilities[b], expected.at(batch.keys[b]));
+      ++drawn[batch.keys[b]];
+    }
+  }
+  for (const auto& [key, probability] : expected) {
+    EXPECT_NEAR(drawn[key] / (200.0 * kBatch), probability, 0.04);
+  }
+}
+
 TEST_F(ShardedE2eTest, WithoutAServerTheOthersGoOnAndNothingIsLost) {
   v1::TableConfig table = TestTable(kWindow, 10'000);
   table.set_writer_credits(20);

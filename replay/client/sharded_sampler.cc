@@ -163,10 +163,13 @@ absl::StatusOr<bool> ShardedSampler::Round() {
     wanted = static_cast<int>(ready_.size()) < options_.prefetch;
   }
   std::vector<int> assignment;
+  std::vector<double> shares;
   std::vector<int64_t> grants(shards_.size(), 0);
   if (plan_.Known()) {
     if (wanted && plan_.CanSample()) {
       assignment = plan_.Assign(options_.table.seed(), options_.batch_size);
+      for (size_t i = 0; i < shards_.size(); ++i)
+        shares.push_back(plan_.Share(static_cast<int>(i)));
     }
     grants = plan_.Grants();
   }
@@ -186,9 +189,14 @@ absl::StatusOr<bool> ShardedSampler::Round() {
     if (IsRefusal(call.status)) return call.status;
     if (call.status.ok()) {
       shards_[call.shard].backoff.Reset();
+      const v1::SampleResponse& answer = call.response;
+      const double weight = options_.table.priority_exponent() > 0
+                                ? answer.total_weight()
+                                : static_cast<double>(answer.stored_windows());
       plan_.Answered(call.shard, grants[call.shard],
-                     {.decisions = call.response.inserted_decisions(),
-                      .windows = call.response.stored_windows()});
+                     {.decisions = answer.inserted_decisions(),
+                      .windows = answer.stored_windows(),
+                      .weight = weight});
     } else {
       complete = false;
       Lose(call.shard, call.status);
@@ -198,13 +206,14 @@ absl::StatusOr<bool> ShardedSampler::Round() {
   if (!complete) return false;
   plan_.Sampled();
   ColumnBatch batch;
-  POMPC_RETURN_IF_ERROR(Merge(assignment, calls, &batch));
+  POMPC_RETURN_IF_ERROR(Merge(assignment, shares, calls, &batch));
   absl::MutexLock lock(&mu_);
   ready_.push_back(std::move(batch));
   return true;
 }
 
-absl::Status ShardedSampler::Merge(const std::vector<int>& assignment, const DrawCalls& calls,
+absl::Status ShardedSampler::Merge(const std::vector<int>& assignment,
+                                   const std::vector<double>& shares, const DrawCalls& calls,
                                    ColumnBatch* batch) const {
   const size_t windows = assignment.size(), rows = options_.table.window_rows();
   const std::vector<Schema::Column>& columns = schema_.columns();
@@ -212,6 +221,9 @@ absl::Status ShardedSampler::Merge(const std::vector<int>& assignment, const Dra
     batch->columns.emplace_back().resize(rows * windows * column.row_bytes);
   }
   batch->keys.resize(rows * windows);
+  const bool has_priorities = options_.table.priority_exponent() > 0;
+  batch->probabilities.resize(has_priorities ? windows : 0);
+  batch->stored_windows = plan_.windows();
   batch->inserted_decisions = plan_.decisions();
   batch->sampled_batches = plan_.batches();
   for (const auto& call : calls) {
@@ -219,7 +231,8 @@ absl::Status ShardedSampler::Merge(const std::vector<int>& assignment, const Dra
     const size_t part_windows = call.request.windows();
     if (part_windows == 0) continue;
     bool fits = part.columns_size() == static_cast<int>(columns.size()) &&
-                part.keys_size() == static_cast<int>(rows * part_windows);
+                part.keys_size() == static_cast<int>(rows * part_windows) &&
+                part.weights_size() == static_cast<int>(has_priorities ? part_windows : 0);
     for (size_t i = 0; fits && i < columns.size(); ++i) {
       fits = part.columns(i).size() == rows * part_windows * columns[i].row_bytes;
     }
@@ -239,6 +252,10 @@ absl::Status ShardedSampler::Merge(const std::vector<int>& assignment, const Dra
         }
         batch->keys[t * windows + b] =
             ShardedKey(call.shard, part.keys(static_cast<int>(t * part_windows + from)));
+      }
+      if (has_priorities) {
+        batch->probabilities[b] =
+            shares[call.shard] * part.weights(static_cast<int>(from)) / part.total_weight();
       }
       ++from;
     }
@@ -268,6 +285,32 @@ absl::StatusOr<v1::UpdateResponse> ShardedSampler::Update(absl::Span<const uint6
                                                      " bytes are not ", keys.size(), " rows"));
     }
   }
+  return UpdateShards(keys, [&](size_t i, v1::UpdateRequest& request) {
+    for (size_t c = 0; c < columns.size(); ++c) {
+      const auto& [name, rows] = columns[c];
+      if (request.columns_size() == static_cast<int>(c)) {
+        request.add_column_names(name);
+        request.add_columns();
+      }
+      const size_t bytes = rows.size() / keys.size();
+      request.mutable_columns(static_cast<int>(c))->append(rows.substr(i * bytes, bytes));
+    }
+  });
+}
+
+absl::StatusOr<v1::UpdateResponse> ShardedSampler::UpdatePriorities(
+    absl::Span<const uint64_t> keys, absl::Span<const float> priorities) {
+  if (keys.size() != priorities.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("priorities: ", priorities.size(), " for ",
+                                                   keys.size(), " keys; must be as many"));
+  }
+  return UpdateShards(
+      keys, [&](size_t i, v1::UpdateRequest& request) { request.add_priorities(priorities[i]); });
+}
+
+absl::StatusOr<v1::UpdateResponse> ShardedSampler::UpdateShards(
+    absl::Span<const uint64_t> keys,
+    const std::function<void(size_t, v1::UpdateRequest&)>& add_row) {
   std::vector<v1::UpdateRequest> requests(shards_.size());
   for (size_t i = 0; i < keys.size(); ++i) {
     const size_t shard = ShardOf(keys[i]);
@@ -275,19 +318,8 @@ absl::StatusOr<v1::UpdateResponse> ShardedSampler::Update(absl::Span<const uint6
       return absl::InvalidArgumentError(absl::StrCat("keys: ", keys[i], " is of shard ", shard,
                                                      ", but there are ", requests.size()));
     }
-    v1::UpdateRequest& request = requests[shard];
-    if (request.keys().empty()) {
-      for (const auto& [name, rows] : columns) {
-        request.add_column_names(name);
-        request.add_columns();
-      }
-    }
-    request.add_keys(KeyInShard(keys[i]));
-    for (size_t c = 0; c < columns.size(); ++c) {
-      const size_t bytes = columns[c].second.size() / keys.size();
-      request.mutable_columns(static_cast<int>(c))
-          ->append(columns[c].second.substr(i * bytes, bytes));
-    }
+    requests[shard].add_keys(KeyInShard(keys[i]));
+    add_row(i, requests[shard]);
   }
   Calls<v1::UpdateRequest, v1::UpdateResponse> calls;
   for (size_t shard = 0; shard < requests.size(); ++shard) {

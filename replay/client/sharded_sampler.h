@@ -60,6 +60,8 @@ class ShardedSampler final : public ReplaySampler {
   // Rows of a server that does not answer count as stale. Blocks for up to 10 s.
   absl::StatusOr<v1::UpdateResponse> Update(absl::Span<const uint64_t> keys,
                                             absl::Span<const NamedRows> columns) override;
+  absl::StatusOr<v1::UpdateResponse> UpdatePriorities(absl::Span<const uint64_t> keys,
+                                                      absl::Span<const float> priorities) override;
   // Counts of a server that does not answer are its last ones. Blocks for up to 1 s. UNAVAILABLE:
   // one has never answered. DATA_LOSS: MergeInfos().
   absl::StatusOr<v1::InfoResponse> Info() override;
@@ -104,10 +106,16 @@ class ShardedSampler final : public ReplaySampler {
   // whether one was made. Errors: a shard refused for good.
   absl::StatusOr<bool> Round();
   absl::Status Connect();
-  absl::Status Merge(const std::vector<int>& assignment, const DrawCalls& calls,
-                     ColumnBatch* batch) const;
+  // shares: of each shard in the draw.
+  absl::Status Merge(const std::vector<int>& assignment, const std::vector<double>& shares,
+                     const DrawCalls& calls, ColumnBatch* batch) const;
   void Lose(int shard, const absl::Status& status);
 
+  // Makes one Update of each shard that a key is of, with the rows that belong to it.
+  // add_row(i, request): adds what key i is to get.
+  absl::StatusOr<v1::UpdateResponse> UpdateShards(
+      absl::Span<const uint64_t> keys,
+      const std::function<void(size_t, v1::UpdateRequest&)>& add_row);
   // Makes all calls at once with `method` of the stubs and waits for the last one.
   template <typename Request, typename Response>
   void CallAll(Calls<Request, Response>& calls, absl::Duration timeout,

@@ -28,7 +28,8 @@ size_t FieldBytes(int field, size_t content) {
 
 absl::StatusOr<BatchEncoding> BatchEncoding::Create(const Replay::Layout& layout,
                                                     int32_t batch_size) {
-  const int64_t row_bytes = layout.schema->row_bytes() + sizeof(uint64_t);
+  const int64_t row_bytes =
+      layout.schema->row_bytes() + sizeof(uint64_t) + (layout.has_priorities ? sizeof(double) : 0);
   // Leaves room for the tags and the fields beside rows and keys.
   const int64_t max_batch = (kMaxMessageBytes - (64 << 10)) / (row_bytes * layout.window_rows);
   if (batch_size < 1 || batch_size > max_batch) {
@@ -38,6 +39,8 @@ absl::StatusOr<BatchEncoding> BatchEncoding::Create(const Replay::Layout& layout
   }
   const size_t rows = static_cast<size_t>(layout.window_rows) * batch_size;
   size_t bytes = FieldBytes(v1::SampleResponse::kKeysFieldNumber, rows * sizeof(uint64_t));
+  const size_t weights = layout.has_priorities ? batch_size * sizeof(double) : 0;
+  if (weights > 0) bytes += FieldBytes(v1::SampleResponse::kWeightsFieldNumber, weights);
   for (const Schema::Column& column : layout.schema->columns()) {
     bytes += FieldBytes(v1::SampleResponse::kColumnsFieldNumber, rows * column.row_bytes);
   }
@@ -57,6 +60,7 @@ absl::StatusOr<BatchEncoding> BatchEncoding::Create(const Replay::Layout& layout
         add_field(v1::SampleResponse::kColumnsFieldNumber, rows * column.row_bytes));
   }
   buffers.keys = add_field(v1::SampleResponse::kKeysFieldNumber, rows * sizeof(uint64_t));
+  if (weights > 0) buffers.weights = add_field(v1::SampleResponse::kWeightsFieldNumber, weights);
   POMPC_CHECK(at == body.end());
   return BatchEncoding(std::move(body), std::move(buffers));
 }
@@ -67,6 +71,7 @@ v1::SampleResponse CountsOf(const Replay::Drawn& drawn) {
   counts.set_inserted_decisions(drawn.inserted_decisions);
   counts.set_sampled_batches(drawn.sampled_batches);
   counts.set_stored_windows(drawn.stored_windows);
+  counts.set_total_weight(drawn.total_weight);
   return counts;
 }
 

@@ -118,11 +118,14 @@ struct Batch {
     ids.resize(rows * layout.schema->columns()[0].row_bytes);
     priors.resize(rows * layout.schema->columns()[1].row_bytes);
     keys.resize(rows * sizeof(uint64_t));
+    weights.resize(kBatch * sizeof(double));
   }
-  WindowBuffers buffers() { return {.columns = {ids.data(), priors.data()}, .keys = keys.data()}; }
+  WindowBuffers buffers() {
+    return {.columns = {ids.data(), priors.data()}, .keys = keys.data(), .weights = weights.data()};
+  }
   bool operator==(const Batch&) const = default;
 
-  std::string ids, priors, keys;
+  std::string ids, priors, keys, weights;
 };
 
 Batch Draw(Replay& replay) {
@@ -146,6 +149,15 @@ absl::Status Overwrite(Replay& replay, const std::vector<uint64_t>& keys, float 
   return replay.Update(request).status();
 }
 
+absl::Status Prioritise(Replay& replay, const std::vector<uint64_t>& keys, float priority) {
+  v1::UpdateRequest request;
+  request.mutable_keys()->Add(keys.begin(), keys.end());
+  for (size_t i = 0; i < keys.size(); ++i) {
+    request.add_priorities(priority * static_cast<float>(i + 1));
+  }
+  return replay.Update(request).status();
+}
+
 // What a restart must not change.
 std::string Counts(Replay& replay) {
   v1::InfoResponse info = replay.Info();
@@ -159,9 +171,10 @@ class JournalModeTest : public ::testing::TestWithParam<v1::TableConfig::Journal
 
 // Writers with two episodes each interleave through a small ring, many times round, while rows are
 // drawn and overwritten. One replay is restarted now and then, the other one never.
-TEST_P(JournalModeTest, ChangesNeitherCountsNorDraws) {
+void ExpectRestartsChangeNeitherCountsNorDraws(const v1::TableConfig& table,
+                                               v1::TableConfig::Journal journal) {
   const std::string folder = NewFolder();
-  const v1::TableConfig table = TestTable(4, 61), journaled = Journaled(table, GetParam());
+  const v1::TableConfig journaled = Journaled(table, journal);
   FakeClock clock;
   MetricsRegistry metrics;
   Replay steady(&clock, &metrics);
@@ -197,6 +210,11 @@ TEST_P(JournalModeTest, ChangesNeitherCountsNorDraws) {
       }
       ASSERT_TRUE(Overwrite(steady, keys, static_cast<float>(step)).ok());
       ASSERT_TRUE(Overwrite(*process->replay, keys, static_cast<float>(step)).ok());
+      if (table.priority_exponent() > 0) {
+        const auto priority = static_cast<float>(rng.UniformInt(1 + step));
+        ASSERT_TRUE(Prioritise(steady, keys, priority).ok());
+        ASSERT_TRUE(Prioritise(*process->replay, keys, priority).ok());
+      }
     }
     if (rng.UniformInt(20) != 0) continue;
     // What was not followed by a segment is not in the journal: counters, and no priors by chance.
@@ -224,6 +242,16 @@ TEST_P(JournalModeTest, ChangesNeitherCountsNorDraws) {
     }
   }
   EXPECT_GT(steady.Info().inserted_rows(), 10 * 61);
+}
+
+TEST_P(JournalModeTest, ChangesNeitherCountsNorDraws) {
+  ExpectRestartsChangeNeitherCountsNorDraws(TestTable(4, 61), GetParam());
+}
+
+TEST_P(JournalModeTest, ChangesNeitherCountsNorDrawsByPriority) {
+  v1::TableConfig table = TestTable(4, 61);
+  table.set_priority_exponent(0.6);
+  ExpectRestartsChangeNeitherCountsNorDraws(table, GetParam());
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, JournalModeTest,

@@ -1,6 +1,9 @@
 #include "replay/server/replay.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -27,6 +30,9 @@ void Run(std::vector<std::function<void()>>& callbacks) {
 constexpr int64_t kMarksPerRing = 4;
 
 constexpr size_t kLongestCheckpointName = 64;
+
+// What stands for the priorities where the journal has a column's number.
+constexpr int kPriorityColumn = std::numeric_limits<int>::max();
 
 int64_t Decisions(const v1::Segment& segment) {
   return segment.num_rows() - (segment.ends_episode() ? 1 : 0);
@@ -85,6 +91,15 @@ absl::Status Replay::RestoreTable() {
     return table->Append(segment);
   };
   reader.update = [&](uint64_t key, uint64_t column, std::string_view data) {
+    if (column == kPriorityColumn && table->has_priorities()) {
+      float priority;
+      if (data.size() != sizeof(priority)) {
+        return absl::DataLossError(absl::StrCat("a priority of ", data.size(), " bytes"));
+      }
+      std::memcpy(&priority, data.data(), sizeof(priority));
+      table->SetPriorities({key}, {priority});
+      return absl::OkStatus();
+    }
     if (column >= table->schema().columns().size()) {
       return absl::DataLossError(absl::StrCat("an update of column ", column));
     }
@@ -122,7 +137,8 @@ absl::StatusOr<Replay::Parts> Replay::MakeParts(const v1::TableConfig& config) {
                          Table::Create({.schema = schema,
                                         .capacity_rows = config.capacity_rows(),
                                         .capacity_bytes = config.capacity_bytes(),
-                                        .window_rows = config.window_rows()}));
+                                        .window_rows = config.window_rows(),
+                                        .priority_exponent = config.priority_exponent()}));
   return Parts{std::make_shared<const Schema>(std::move(schema)), std::move(table), limiter};
 }
 
@@ -208,6 +224,7 @@ absl::Status Replay::Ready() const {
 }
 
 void Replay::Append(Ticket ticket, v1::Segment segment, AppendCallback done) {
+  segment.clear_max_weight();
   Callbacks callbacks;
   {
     absl::MutexLock lock(&mu_);
@@ -306,6 +323,7 @@ void Replay::StartJournaling(WaitingAppend append) {
   counters.set_duplicate_segments(duplicate_segments_);
   counters.set_updated_rows(updated_rows_);
   counters.set_stale_rows(stale_rows_);
+  if (table_->has_priorities()) append.segment.set_max_weight(table_->max_weight());
   journal_->Append(std::move(append.segment), counters,
                    [this, done = std::move(append.done)](const absl::Status& written,
                                                          const v1::Segment& segment) {
@@ -368,7 +386,8 @@ Replay::Drawn Replay::CountsNow() const {
   return {.newest_key = table_->newest_key(),
           .inserted_decisions = limiter_->decisions(),
           .sampled_batches = limiter_->updates(),
-          .stored_windows = table_->num_windows()};
+          .stored_windows = table_->counts().windows,
+          .total_weight = table_->has_priorities() ? table_->total_weight() : 0};
 }
 
 Replay::Drawn Replay::DrawNow(int32_t batch_size, const WindowBuffers& out) {
@@ -414,6 +433,19 @@ absl::StatusOr<Replay::Drawn> Replay::Draw(const v1::DrawRequest& request, const
 absl::StatusOr<v1::UpdateResponse> Replay::Update(const v1::UpdateRequest& request) {
   absl::MutexLock lock(&mu_);
   POMPC_RETURN_IF_ERROR(Ready());
+  int64_t updated = 0;
+  if (request.priorities().empty()) {
+    POMPC_ASSIGN_OR_RETURN(updated, UpdateColumns(request));
+  } else {
+    POMPC_ASSIGN_OR_RETURN(updated, UpdatePriorities(request));
+  }
+  v1::UpdateResponse response;
+  response.set_updated_rows(updated);
+  response.set_stale_rows(request.keys_size() - updated);
+  return response;
+}
+
+absl::StatusOr<int64_t> Replay::UpdateColumns(const v1::UpdateRequest& request) {
   if (request.column_names_size() != request.columns_size() || request.columns().empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("columns: ", request.columns_size(), " for ", request.column_names_size(),
@@ -431,10 +463,38 @@ absl::StatusOr<v1::UpdateResponse> Replay::Update(const v1::UpdateRequest& reque
   stale_rows_ += stale;
   updated_->Increment(updated);
   stale_->Increment(stale);
-  v1::UpdateResponse response;
-  response.set_updated_rows(updated);
-  response.set_stale_rows(stale);
-  return response;
+  return updated;
+}
+
+absl::StatusOr<int64_t> Replay::UpdatePriorities(const v1::UpdateRequest& request) {
+  if (!table_->has_priorities()) {
+    return absl::FailedPreconditionError("priorities: this table has none");
+  }
+  if (request.priorities_size() != request.keys_size() || !request.columns().empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "priorities: ", request.priorities_size(), " for ", request.keys_size(), " keys and ",
+        request.columns_size(), " columns; must be as many as keys, without columns"));
+  }
+  for (int i = 0; i < request.priorities_size(); ++i) {
+    const float priority = request.priorities(i);
+    if (!std::isfinite(priority) || priority < 0) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("priorities[", i, "]: ", priority, "; must be finite and at least 0"));
+    }
+  }
+  const int64_t updated = table_->SetPriorities(request.keys(), request.priorities());
+  if (!UsesJournal()) return updated;
+  // A row without a window must have no priority when its window is there.
+  std::vector<uint64_t> keys;
+  std::string priorities;
+  for (int i = 0; i < request.keys_size(); ++i) {
+    if (!table_->StartsWindow(request.keys(i))) continue;
+    keys.push_back(request.keys(i));
+    const float priority = request.priorities(i);
+    priorities.append(reinterpret_cast<const char*>(&priority), sizeof(priority));
+  }
+  journal_->Update(std::move(keys), kPriorityColumn, std::move(priorities));
+  return updated;
 }
 
 void Replay::JournalUpdate(absl::Span<const uint64_t> keys, absl::Span<const ColumnRows> columns) {
@@ -502,7 +562,9 @@ v1::InfoResponse Replay::Info() {
 absl::StatusOr<Replay::Layout> Replay::layout() const {
   absl::MutexLock lock(&mu_);
   POMPC_RETURN_IF_ERROR(Ready());
-  return Layout{.schema = schema_, .window_rows = table_->window_rows()};
+  return Layout{.schema = schema_,
+                .window_rows = table_->window_rows(),
+                .has_priorities = table_->has_priorities()};
 }
 
 absl::StatusOr<Replay::Appended> Replay::Greeting() const {

@@ -69,11 +69,13 @@ class Replay {
     int64_t inserted_decisions = 0;
     int64_t sampled_batches = 0;  // This one included.
     int64_t stored_windows = 0;
+    double total_weight = 0;  // Of the stored windows; 0 without priorities.
   };
   // What a batch looks like.
   struct Layout {
     std::shared_ptr<const Schema> schema;
     int32_t window_rows = 0;
+    bool has_priorities = false;  // WindowBuffers.weights is set.
   };
   using AppendCallback = std::function<void(absl::StatusOr<Appended>)>;
   using SampleCallback = std::function<void(absl::StatusOr<Drawn>)>;
@@ -118,7 +120,8 @@ class Replay {
   // as well: no window is stored, or the table has another layout by now.
   absl::StatusOr<Drawn> Draw(const v1::DrawRequest& request, const Layout& layout,
                              const WindowBuffers& out);
-  // Overwrites columns of stored rows. INVALID_ARGUMENT, naming the field.
+  // Overwrites columns of stored rows, or sets priorities. INVALID_ARGUMENT, naming the field.
+  // FAILED_PRECONDITION: the table has no priorities.
   absl::StatusOr<v1::UpdateResponse> Update(const v1::UpdateRequest& request);
   // Zero counts and no table before Configure().
   v1::InfoResponse Info();
@@ -179,6 +182,11 @@ class Replay {
   void MarkIfDue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<Appended> InsertNow(const v1::Segment& segment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Drawn DrawNow(int32_t batch_size, const WindowBuffers& out) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // -> rows or windows that are still stored.
+  absl::StatusOr<int64_t> UpdateColumns(const v1::UpdateRequest& request)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::StatusOr<int64_t> UpdatePriorities(const v1::UpdateRequest& request)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Drawn CountsNow() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Ends all waiting requests with `status`. Returns what to call after unlocking.
   Callbacks FailWaiting(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

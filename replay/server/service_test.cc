@@ -225,6 +225,26 @@ TEST_F(ServiceTest, RefusesMalformedDraws) {
   ExpectRefused(Sample({Request(1, 2, 1)}), grpc::FAILED_PRECONDITION, "one of 1 shards");
 }
 
+TEST_F(ServiceTest, RefusesPrioritiesThatCannotBe) {
+  ASSERT_TRUE(Configure(TestTable(2, 100)).ok());
+  v1::UpdateRequest request;
+  request.add_keys(1);
+  request.add_priorities(1);
+  ExpectRefused(Update(request), grpc::FAILED_PRECONDITION, "priorities: this table has none");
+  v1::TableConfig table = TestTable(2, 100);
+  table.set_priority_exponent(5);
+  ExpectRefused(Configure(table), grpc::INVALID_ARGUMENT, "priority_exponent: 5; must be 0 to 4");
+  table.set_priority_exponent(1);
+  ASSERT_TRUE(Configure(table).ok());
+  EXPECT_TRUE(Update(request).ok());
+  request.set_priorities(0, -1);
+  ExpectRefused(Update(request), grpc::INVALID_ARGUMENT, "priorities[0]: -1; must be finite");
+  request.set_priorities(0, std::numeric_limits<float>::quiet_NaN());
+  ExpectRefused(Update(request), grpc::INVALID_ARGUMENT, "priorities[0]: nan");
+  request.add_priorities(1);
+  ExpectRefused(Update(request), grpc::INVALID_ARGUMENT, "priorities: 2 for 1 keys");
+}
+
 TEST_F(ServiceTest, RefusesMalformedUpdates) {
   ASSERT_TRUE(Configure(TestTable(2, 100)).ok());
   v1::UpdateRequest request;

@@ -1,6 +1,7 @@
 #include "replay/server/table.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -16,10 +17,15 @@ namespace {
 constexpr size_t kMaxWriters = 1 << 20;
 constexpr size_t kMaxOpenEpisodes = 1 << 22;
 
+constexpr double kMaxPriorityExponent = 4;
+
 // Uniform in [0, n) from a uniform 64-bit word. The bias, below n / 2^64, cannot be observed.
 uint32_t Scale(uint64_t word, uint32_t n) {
   return static_cast<uint32_t>((static_cast<unsigned __int128>(word) * n) >> 64);
 }
+
+// In [0, 1), a multiple of 2^-53, from a uniform 64-bit word.
+double ToUnit(uint64_t word) { return static_cast<double>(word >> 11) * 0x1p-53; }
 
 }  // namespace
 
@@ -34,8 +40,14 @@ absl::StatusOr<std::unique_ptr<Table>> Table::Create(TableOptions options) {
                                                    "; must be window_rows = ", options.window_rows,
                                                    " to ", kMaxRows));
   }
+  const double exponent = options.priority_exponent;
+  if (!(exponent >= 0 && exponent <= kMaxPriorityExponent)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("priority_exponent: ", exponent, "; must be 0 to ", kMaxPriorityExponent));
+  }
   const int64_t record_bytes = sizeof(RowHeader) + (options.schema.row_bytes() + 7) / 8 * 8;
-  const int64_t row_bytes = record_bytes + sizeof(uint32_t);
+  const int64_t row_bytes =
+      record_bytes + sizeof(uint32_t) + (exponent > 0 ? 2 * sizeof(double) : 0);
   const int64_t capacity = std::min(options.capacity_rows, options.capacity_bytes / row_bytes);
   if (capacity < options.window_rows) {
     return absl::InvalidArgumentError(
@@ -44,16 +56,23 @@ absl::StatusOr<std::unique_ptr<Table>> Table::Create(TableOptions options) {
   }
   POMPC_ASSIGN_OR_RETURN(MappedMemory records, MappedMemory::Allocate(capacity * record_bytes));
   POMPC_ASSIGN_OR_RETURN(MappedMemory starts, MappedMemory::Allocate(capacity * sizeof(uint32_t)));
-  return std::unique_ptr<Table>(
-      new Table(std::move(options), capacity, std::move(records), std::move(starts)));
+  std::optional<SumTree> weights;
+  if (exponent > 0) {
+    POMPC_ASSIGN_OR_RETURN(SumTree tree, SumTree::Create(capacity));
+    weights.emplace(std::move(tree));
+  }
+  return std::unique_ptr<Table>(new Table(std::move(options), capacity, std::move(records),
+                                          std::move(starts), std::move(weights)));
 }
 
-Table::Table(TableOptions options, int64_t capacity, MappedMemory records, MappedMemory starts)
+Table::Table(TableOptions options, int64_t capacity, MappedMemory records, MappedMemory starts,
+             std::optional<SumTree> weights)
     : options_(std::move(options)),
       capacity_(capacity),
       record_bytes_(sizeof(RowHeader) + (options_.schema.row_bytes() + 7) / 8 * 8),
       records_(std::move(records)),
-      starts_(std::move(starts)) {}
+      starts_(std::move(starts)),
+      weights_(std::move(weights)) {}
 
 absl::Status Table::CheckSegment(const v1::Segment& segment) const {
   if (segment.writer_id() == 0) {
@@ -128,6 +147,7 @@ absl::Status Table::Append(const v1::Segment& segment) {
     ++num_open_episodes_;
   }
   for (int64_t row = 0; row < segment.num_rows(); ++row) AppendRow(segment, row, episode->second);
+  max_weight_ = std::max(max_weight_, segment.max_weight());
   writer.last_sequence = segment.sequence();
   ++counts_.inserted_segments;
   counts_.inserted_rows += segment.num_rows();
@@ -166,19 +186,24 @@ void Table::AppendRow(const v1::Segment& segment, int64_t row, OpenEpisode& epis
   if (!IsStored(start)) return;
   Header(start)->start_index = num_starts_;
   starts()[num_starts_++] = static_cast<uint32_t>(start % capacity_);
+  if (!weights_.has_value()) return;
+  const double weight = segment.has_max_weight() ? segment.max_weight() : max_weight_;
+  weights_->Set(start % capacity_, weight > 0 ? weight : 1);
 }
 
 void Table::EvictOldest() {
   const uint32_t index = Header(oldest_key_)->start_index;
+  const uint64_t record = oldest_key_ % capacity_;
   ++oldest_key_;
   if (index == kNoWindow) return;
+  if (weights_.has_value()) weights_->Set(record, 0);
   const uint32_t moved = starts()[--num_starts_];
   starts()[index] = moved;
   Header(moved)->start_index = index;  // `moved` is a record, which is a key modulo capacity.
 }
 
 void Table::SampleWindows(absl::Span<const uint64_t> random, const WindowBuffers& out) const {
-  POMPC_CHECK(num_starts_ > 0 && out.columns.size() == schema().columns().size());
+  POMPC_CHECK(num_windows() > 0 && out.columns.size() == schema().columns().size());
   const size_t batch = random.size();
   const size_t window_rows = options_.window_rows;
   const std::vector<Schema::Column>& columns = schema().columns();
@@ -187,7 +212,15 @@ void Table::SampleWindows(absl::Span<const uint64_t> random, const WindowBuffers
   // copied.
   constexpr size_t kAhead = 4;
   std::vector<uint64_t> start(batch);
-  for (size_t b = 0; b < batch; ++b) start[b] = starts()[Scale(random[b], num_starts_)];
+  for (size_t b = 0; b < batch; ++b) {
+    if (!weights_.has_value()) {
+      start[b] = starts()[Scale(random[b], num_starts_)];
+      continue;
+    }
+    start[b] = weights_->Find(ToUnit(random[b]));
+    const double weight = weights_->Get(start[b]);
+    std::memcpy(out.weights + b * sizeof(weight), &weight, sizeof(weight));
+  }
   for (size_t b = 0; b < batch; ++b) {
     if (b + kAhead < batch) {
       const char* ahead = Record(start[b + kAhead]);
@@ -247,6 +280,12 @@ v1::TableState Table::SaveState() const {
     }
   }
   state.mutable_window_starts()->Add(starts(), starts() + num_starts_);
+  if (weights_.has_value()) {
+    for (const uint32_t start : state.window_starts()) {
+      state.add_window_weights(weights_->Get(start));
+    }
+    state.set_max_weight(max_weight_);
+  }
   return state;
 }
 
@@ -254,10 +293,12 @@ absl::Status Table::RestoreState(const v1::TableState& state) {
   POMPC_CHECK(next_key_ == 1);
   const uint64_t rows = state.next_key() - state.oldest_key();
   if (state.oldest_key() < 1 || state.next_key() < state.oldest_key() || rows > capacity_ ||
-      static_cast<uint64_t>(state.window_starts_size()) > rows) {
-    return absl::DataLossError(absl::StrCat(
-        "rows ", state.oldest_key(), " to ", state.next_key(), " with ", state.window_starts_size(),
-        " windows are no state of a table with a capacity of ", capacity_, " rows"));
+      static_cast<uint64_t>(state.window_starts_size()) > rows ||
+      state.window_weights_size() != (has_priorities() ? state.window_starts_size() : 0)) {
+    return absl::DataLossError(
+        absl::StrCat("rows ", state.oldest_key(), " to ", state.next_key(), " with ",
+                     state.window_starts_size(), " windows and ", state.window_weights_size(),
+                     " weights are no state of a table with a capacity of ", capacity_, " rows"));
   }
   oldest_key_ = state.oldest_key();
   next_key_ = state.next_key();
@@ -284,9 +325,30 @@ absl::Status Table::RestoreState(const v1::TableState& state) {
   for (const uint32_t start : state.window_starts()) {
     if (start >= capacity_) return absl::DataLossError(absl::StrCat("a window at record ", start));
     Header(start)->start_index = num_starts_;
+    if (has_priorities()) {
+      const double weight = state.window_weights(static_cast<int>(num_starts_));
+      if (!std::isfinite(weight) || weight < 0) {
+        return absl::DataLossError(absl::StrCat("a window of weight ", weight));
+      }
+      weights_->Set(start, weight);
+    }
     starts()[num_starts_++] = start;
   }
+  max_weight_ = state.max_weight();
   return absl::OkStatus();
+}
+
+int64_t Table::SetPriorities(absl::Span<const uint64_t> keys, absl::Span<const float> priorities) {
+  POMPC_CHECK(weights_.has_value() && keys.size() == priorities.size());
+  int64_t set = 0;
+  for (size_t i = 0; i < keys.size(); ++i) {
+    if (!StartsWindow(keys[i])) continue;
+    const double weight = std::pow(static_cast<double>(priorities[i]), options_.priority_exponent);
+    weights_->Set(keys[i] % capacity_, weight);
+    max_weight_ = std::max(max_weight_, weight);
+    ++set;
+  }
+  return set;
 }
 
 TableCounts Table::counts() const {
@@ -294,6 +356,7 @@ TableCounts Table::counts() const {
   counts.rows = next_key_ - oldest_key_;
   counts.windows = num_starts_;
   counts.bytes = counts.rows * record_bytes_ + counts.windows * sizeof(uint32_t);
+  if (weights_.has_value()) counts.bytes += counts.rows * 2 * sizeof(double);
   return counts;
 }
 

@@ -17,6 +17,10 @@
 // is removed by swapping in the array's last entry. Hence every operation takes a time that does
 // not depend on the capacity, and a draw is uniform over all windows.
 //
+// Priorities. With an exponent > 0 each window has a weight, its priority to that power, in a sum
+// tree (sum_tree.h) by the record where it starts; draws are in proportion to the weights and, as
+// changes of the windows, take a time that grows with the logarithm of the capacity.
+//
 // Thread-safety: none; Replay (replay.h) guards it. Errors: a refused call changes nothing.
 // Determinism: equal calls => bit-equal results.
 #ifndef POMPC_REPLAY_SERVER_TABLE_H_
@@ -24,6 +28,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -35,15 +40,18 @@
 #include "proto/pompc/v1/replay.pb.h"
 #include "replay/server/mapped_memory.h"
 #include "replay/server/schema.h"
+#include "replay/server/sum_tree.h"
 
 namespace pompc {
 
 struct TableOptions {
   Schema schema;
-  // Whichever of the two is reached first. Bytes include 20 per row of bookkeeping.
-  int64_t capacity_rows = 0;   // >= window_rows, < 2^32.
-  int64_t capacity_bytes = 0;  // >= window_rows rows.
-  int32_t window_rows = 0;     // W = T + 1, >= 1.
+  // Whichever of the two is reached first. Bytes include 20 per row of bookkeeping, with priorities
+  // 36.
+  int64_t capacity_rows = 0;     // >= window_rows, < 2^32.
+  int64_t capacity_bytes = 0;    // >= window_rows rows.
+  int32_t window_rows = 0;       // W = T + 1, >= 1.
+  double priority_exponent = 0;  // 0 to 4; 0: no priorities.
 };
 
 // What a table has stored, ever or (rows, bytes, windows) now.
@@ -61,6 +69,8 @@ struct TableCounts {
 struct WindowBuffers {
   std::vector<char*> columns;  // One per column: [W, B, shape...], contiguous.
   char* keys = nullptr;        // [W, B] uint64, little-endian, of any alignment.
+  // [B] double, of any alignment: weight of each window. Null for a table without priorities.
+  char* weights = nullptr;
 };
 
 // New content of one column, for Update().
@@ -88,7 +98,8 @@ class Table {
   // segments stored that others have had checked.
   absl::Status CheckOrder(const v1::Segment& segment, size_t pending = 0) const;
 
-  // Stores a segment that CheckSegment() accepts and that is no duplicate. Errors: those of
+  // Stores a segment that CheckSegment() accepts and that is no duplicate. Its windows have the
+  // weight segment.max_weight, if set, else max_weight(); or 1 for 0. Errors: those of
   // CheckOrder().
   absl::Status Append(const v1::Segment& segment);
 
@@ -104,6 +115,10 @@ class Table {
   absl::StatusOr<int64_t> Update(absl::Span<const uint64_t> keys,
                                  absl::Span<const ColumnRows> columns);
 
+  // Sets the priorities (finite, >= 0) of the windows that start at these rows and are still
+  // stored. Returns the number of those. Requires has_priorities().
+  int64_t SetPriorities(absl::Span<const uint64_t> keys, absl::Span<const float> priorities);
+
   // Everything but the content of the rows and the links between them.
   v1::TableState SaveState() const;
 
@@ -113,7 +128,17 @@ class Table {
   absl::Status RestoreState(const v1::TableState& state);
 
   bool IsStored(uint64_t key) const { return key >= oldest_key_ && key < next_key_; }
-  int64_t num_windows() const { return num_starts_; }
+  // Those that can be drawn: none while all priorities are 0.
+  int64_t num_windows() const { return total_weight() > 0 ? num_starts_ : 0; }
+  // Sum of the windows' weights; without priorities each has the weight 1.
+  double total_weight() const { return weights_.has_value() ? weights_->total() : num_starts_; }
+  bool has_priorities() const { return weights_.has_value(); }
+  // Whether a window that is stored starts at this row.
+  bool StartsWindow(uint64_t key) const {
+    return IsStored(key) && Header(key)->start_index != kNoWindow;
+  }
+  // The largest weight that SetPriorities() has set; 0: none yet.
+  double max_weight() const { return max_weight_; }
   uint64_t newest_key() const { return next_key_ - 1; }
   int64_t capacity_rows() const { return capacity_; }
   const Schema& schema() const { return options_.schema; }
@@ -139,7 +164,8 @@ class Table {
     absl::flat_hash_map<uint64_t, OpenEpisode> episodes;  // By episode_id.
   };
 
-  Table(TableOptions options, int64_t capacity, MappedMemory records, MappedMemory starts);
+  Table(TableOptions options, int64_t capacity, MappedMemory records, MappedMemory starts,
+        std::optional<SumTree> weights);
 
   char* Record(uint64_t key) const { return records_.data() + (key % capacity_) * record_bytes_; }
   RowHeader* Header(uint64_t key) const { return reinterpret_cast<RowHeader*>(Record(key)); }
@@ -153,7 +179,9 @@ class Table {
   const MappedMemory records_;  // capacity_ records.
   const MappedMemory starts_;   // uint32[num_starts_]: records where a window starts.
   uint32_t num_starts_ = 0;
-  uint64_t oldest_key_ = 1;  // Stored rows are [oldest_key_, next_key_).
+  std::optional<SumTree> weights_;  // Of the windows, by the record where they start.
+  double max_weight_ = 0;           // The largest that SetPriorities() has set.
+  uint64_t oldest_key_ = 1;         // Stored rows are [oldest_key_, next_key_).
   uint64_t next_key_ = 1;
   TableCounts counts_;  // Only what counts since ever.
   size_t num_open_episodes_ = 0;

@@ -1,5 +1,7 @@
 #include "replay/server/table.h"
 
+#include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 
@@ -19,11 +21,12 @@ using ::pompc::testing::TestSegment;
 using ::testing::HasSubstr;
 
 std::unique_ptr<Table> MakeTable(int32_t window_rows, int64_t capacity_rows,
-                                 int64_t capacity_bytes = 1 << 30) {
+                                 int64_t capacity_bytes = 1 << 30, double priority_exponent = 0) {
   auto table = Table::Create({.schema = *Schema::Create(TestSchema()),
                               .capacity_rows = capacity_rows,
                               .capacity_bytes = capacity_bytes,
-                              .window_rows = window_rows});
+                              .window_rows = window_rows,
+                              .priority_exponent = priority_exponent});
   EXPECT_TRUE(table.ok()) << table.status();
   return *std::move(table);
 }
@@ -31,6 +34,7 @@ std::unique_ptr<Table> MakeTable(int32_t window_rows, int64_t capacity_rows,
 struct Draw {
   std::string ids, priors;
   std::vector<uint64_t> keys;
+  std::vector<double> weights;  // [B]; 0 without priorities.
 };
 
 // [W, B] windows; random words from stream `step`.
@@ -40,9 +44,11 @@ Draw DrawWindows(const Table& table, int batch, uint64_t step = 0) {
   for (uint64_t& word : random) word = rng.Uint64();
   const size_t rows = static_cast<size_t>(table.window_rows()) * batch;
   Draw draw{std::string(rows * sizeof(RowId), '\0'),
-            std::string(rows * kPriorFloats * sizeof(float), '\0'), std::vector<uint64_t>(rows)};
+            std::string(rows * kPriorFloats * sizeof(float), '\0'), std::vector<uint64_t>(rows),
+            std::vector<double>(batch)};
   table.SampleWindows(random, {.columns = {draw.ids.data(), draw.priors.data()},
-                               .keys = reinterpret_cast<char*>(draw.keys.data())});
+                               .keys = reinterpret_cast<char*>(draw.keys.data()),
+                               .weights = reinterpret_cast<char*>(draw.weights.data())});
   return draw;
 }
 
@@ -263,6 +269,81 @@ TEST(TableTest, RefusedUpdateChangesNothing) {
                 .message(),
             "column \"prior\": element 1 of row 0 is not finite");
   EXPECT_EQ(IdAt(DrawWindows(*table, 1).ids, 0), (RowId{1, 1, 0}));
+}
+
+// Through a small ring many times round, with priorities that come late, twice or for rows that are
+// gone, beside a plain list of what each stored window should weigh.
+TEST(TableTest, DrawsWindowsInProportionToTheirPriorities) {
+  constexpr int kWindow = 3, kCapacity = 40;
+  constexpr double kExponent = 0.5;
+  const auto table = MakeTable(kWindow, kCapacity, 1 << 30, kExponent);
+  EXPECT_TRUE(table->has_priorities());
+  Rng rng(5, RngRole::kTest, 0, 0);
+  std::map<uint64_t, double> weights;  // By the key of the first row.
+  double largest = 0;
+  uint64_t rows = 0, sequence = 0;
+  for (int step = 0; step < 300; ++step) {
+    const int64_t count = 1 + rng.UniformInt(4);
+    ASSERT_TRUE(table->Append(TestSegment(1, ++sequence, 1, rows, count)).ok());
+    for (int64_t i = 0; i < count; ++i) {
+      if (++rows >= kWindow) weights[rows - kWindow + 1] = largest > 0 ? largest : 1;
+    }
+    while (weights.begin()->first + kCapacity <= rows) weights.erase(weights.begin());
+
+    std::vector<uint64_t> keys;
+    std::vector<float> priorities;
+    int64_t known = 0;
+    for (int i = 0; i < 6; ++i) {
+      keys.push_back(1 + rng.UniformInt(rows + 3));  // Too old, without a window, or to come.
+      priorities.push_back(static_cast<float>(rng.UniformInt(10)));
+      const auto window = weights.find(keys.back());
+      if (window == weights.end()) continue;
+      ++known;
+      window->second = std::pow(static_cast<double>(priorities.back()), kExponent);
+      largest = std::max(largest, window->second);
+    }
+    ASSERT_EQ(table->SetPriorities(keys, priorities), known);
+
+    double total = 0;
+    for (const auto& [key, weight] : weights) total += weight;
+    ASSERT_NEAR(table->total_weight(), total, 1e-12 * total);
+    if (total == 0) {
+      ASSERT_EQ(table->num_windows(), 0) << "nothing may be drawn";
+      continue;
+    }
+    const Draw draw = DrawWindows(*table, 16, step);
+    for (int b = 0; b < 16; ++b) {
+      ASSERT_TRUE(weights.contains(draw.keys[b]));
+      ASSERT_EQ(draw.weights[b], weights[draw.keys[b]]);
+      ASSERT_GT(draw.weights[b], 0);
+    }
+  }
+  constexpr int kDraws = 200'000;
+  std::map<uint64_t, int> drawn;
+  const Draw draw = DrawWindows(*table, kDraws, 1'000'000);
+  for (int b = 0; b < kDraws; ++b) ++drawn[draw.keys[b]];
+  double chi_square = 0;
+  int degrees = -1;
+  for (const auto& [key, weight] : weights) {
+    if (weight == 0) continue;
+    const double expected = weight / table->total_weight() * kDraws;
+    chi_square += (drawn[key] - expected) * (drawn[key] - expected) / expected;
+    ++degrees;
+  }
+  EXPECT_GT(degrees, 20);
+  EXPECT_LT(chi_square, degrees + 4 * std::sqrt(2.0 * degrees));
+}
+
+TEST(TableTest, RefusesPriorityExponentsOutOfRange) {
+  for (const double exponent : {-0.1, 4.1, std::nan("")}) {
+    const absl::Status status = Table::Create({.schema = *Schema::Create(TestSchema()),
+                                               .capacity_rows = 10,
+                                               .capacity_bytes = 1 << 20,
+                                               .window_rows = 2,
+                                               .priority_exponent = exponent})
+                                    .status();
+    EXPECT_THAT(status.message(), HasSubstr("priority_exponent: "));
+  }
 }
 
 }  // namespace
