@@ -119,6 +119,10 @@ void ShardedSampler::Run() {
 }
 
 void ShardedSampler::Lose(int shard, const absl::Status& status) {
+  {
+    absl::MutexLock lock(&mu_);
+    if (closed_) return;  // It was we who ended the call.
+  }
   Shard& s = shards_[shard];
   if (s.present) {
     reconnects_metric_->Increment();
