@@ -167,7 +167,7 @@ void Table::AppendRow(const v1::Segment& segment, int64_t row, OpenEpisode& epis
   const uint64_t window_rows = options_.window_rows;
 
   char* record = Record(key);
-  *Header(key) = {.next_key = 0, .start_index = kNoWindow, .unused = 0};
+  *Header(key) = {.next = 0, .start_index = kNoWindow};
   const std::vector<Schema::Column>& columns = schema().columns();
   for (size_t i = 0; i < columns.size(); ++i) {
     std::memcpy(record + sizeof(RowHeader) + columns[i].offset,
@@ -176,7 +176,7 @@ void Table::AppendRow(const v1::Segment& segment, int64_t row, OpenEpisode& epis
 
   if (episode.rows > 0) {
     const uint64_t previous = episode.last_keys[(episode.rows - 1) % window_rows];
-    if (IsStored(previous)) Header(previous)->next_key = key;
+    if (IsStored(previous)) Header(previous)->next = static_cast<uint32_t>(key - previous);
   }
   episode.last_keys[episode.rows % window_rows] = key;
   ++episode.rows;
@@ -238,7 +238,8 @@ void Table::SampleWindows(absl::Span<const uint64_t> random, const WindowBuffers
       const uint64_t behind = (newest_key() % capacity_ + capacity_ - record_index) % capacity_;
       const uint64_t key = newest_key() - behind;
       std::memcpy(out.keys + at * sizeof(key), &key, sizeof(key));
-      record_index = Header(record_index)->next_key % capacity_;
+      record_index += Header(record_index)->next;
+      if (record_index >= capacity_) record_index -= capacity_;
     }
   }
 }
@@ -320,7 +321,7 @@ absl::Status Table::RestoreState(const v1::TableState& state) {
     }
   }
   for (uint64_t key = oldest_key_; key < next_key_; ++key) {
-    *Header(key) = {.next_key = 0, .start_index = kNoWindow, .unused = 0};
+    *Header(key) = {.next = 0, .start_index = kNoWindow};
   }
   for (const uint32_t start : state.window_starts()) {
     if (start >= capacity_) return absl::DataLossError(absl::StrCat("a window at record ", start));

@@ -46,8 +46,8 @@ namespace pompc {
 
 struct TableOptions {
   Schema schema;
-  // Whichever of the two is reached first. Bytes include 20 per row of bookkeeping, with priorities
-  // 36.
+  // Whichever of the two is reached first. Bytes include 12 per row of bookkeeping, with priorities
+  // 28.
   int64_t capacity_rows = 0;     // >= window_rows, < 2^32.
   int64_t capacity_bytes = 0;    // >= window_rows rows.
   int32_t window_rows = 0;       // W = T + 1, >= 1.
@@ -148,9 +148,8 @@ class Table {
  private:
   // Head of a record; the columns follow.
   struct RowHeader {
-    uint64_t next_key;     // Next row of the episode; 0 while there is none.
+    uint32_t next;         // Keys to the next row of the episode; 0 while there is none.
     uint32_t start_index;  // In starts_; kNoWindow when no window starts here.
-    uint32_t unused;
   };
   static constexpr uint32_t kNoWindow = 0xffffffff;
 
