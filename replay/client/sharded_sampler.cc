@@ -124,11 +124,11 @@ void ShardedSampler::Lose(int shard, const absl::Status& status) {
     if (closed_) return;  // It was we who ended the call.
   }
   Shard& s = shards_[shard];
-  if (s.present) {
+  if (!s.missing) {  // One line, however long it takes.
     reconnects_metric_->Increment();
-    POMPC_LOG(WARNING) << "lost replay server " << s.name
-                       << ", going on without it status=" << status;
+    POMPC_LOG(WARNING) << "replay server " << s.name << " does not answer status=" << status;
   }
+  s.missing = true;
   s.present = false;
   s.next_attempt = clock_->Now() + s.backoff.Next();
   plan_.Lost(shard);
@@ -172,8 +172,9 @@ absl::StatusOr<bool> ShardedSampler::Round() {
   if (plan_.Known()) {
     if (wanted && plan_.CanSample()) {
       assignment = plan_.Assign(options_.table.seed(), options_.batch_size);
-      for (size_t i = 0; i < shards_.size(); ++i)
+      for (size_t i = 0; i < shards_.size(); ++i) {
         shares.push_back(plan_.Share(static_cast<int>(i)));
+      }
     }
     grants = plan_.Grants();
   }
@@ -193,6 +194,7 @@ absl::StatusOr<bool> ShardedSampler::Round() {
     if (IsRefusal(call.status)) return call.status;
     if (call.status.ok()) {
       shards_[call.shard].backoff.Reset();
+      shards_[call.shard].missing = false;
       const v1::SampleResponse& answer = call.response;
       const double weight = options_.table.priority_exponent() > 0
                                 ? answer.total_weight()

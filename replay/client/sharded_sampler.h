@@ -76,7 +76,8 @@ class ShardedSampler final : public ReplaySampler {
     v1::TableConfig table;
     Backoff backoff;
     // Of the background thread:
-    bool present = false;
+    bool present = false;  // Knows the table.
+    bool missing = false;  // Has not answered since a call failed.
     absl::Time next_attempt = absl::InfinitePast();
   };
   // A call to one shard.
