@@ -25,10 +25,12 @@ extern "C" const char* __tsan_default_options() {
 // which are unseen too. These functions of its headers touch that state and call none of ours.
 // OnDone() of our streams is called when no other function of theirs runs any more, by such a
 // count; and the function that makes a stream has returned before any other of it is called.
+// CallbackWithStatusTag calls the callback of a unary call; ours store its status, no more.
 extern "C" const char* __tsan_default_suppressions() {
   return R"(
 race:grpc::SerializationTraits
 race:grpc::internal::CallOp
+race:grpc::internal::CallbackWithStatusTag
 race:grpc::internal::CallbackWithSuccessTag::Clear
 race:grpc::internal::CallbackWithSuccessTag::Set
 race:grpc::internal::InterceptorBatchMethodsImpl
