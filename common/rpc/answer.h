@@ -2,7 +2,10 @@
 #ifndef POMPC_COMMON_RPC_ANSWER_H_
 #define POMPC_COMMON_RPC_ANSWER_H_
 
+#include <utility>
+
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "common/rpc/status.h"
 #include "grpcpp/server_context.h"
 #include "grpcpp/support/server_callback.h"
@@ -15,6 +18,15 @@ inline grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context,
   grpc::ServerUnaryReactor* const reactor = context->DefaultReactor();
   reactor->Finish(ToGrpc(status));
   return reactor;
+}
+
+// Ends the call with the result as its response, or with its error.
+template <typename T>
+grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, absl::StatusOr<T> result,
+                                 T* response) {
+  if (!result.ok()) return Answer(context, result.status());
+  *response = *std::move(result);
+  return Answer(context, absl::OkStatus());
 }
 
 }  // namespace pompc

@@ -1,7 +1,5 @@
 #include "learner/service/learner_service.h"
 
-#include <utility>
-
 #include "absl/status/status.h"
 #include "common/rpc/answer.h"
 
@@ -16,9 +14,7 @@ grpc::ServerUnaryReactor* LearnerService::GetConfig(grpc::CallbackServerContext*
 grpc::ServerUnaryReactor* LearnerService::Join(grpc::CallbackServerContext* context,
                                                const v1::JoinRequest* request,
                                                v1::JoinResponse* response) {
-  absl::StatusOr<v1::JoinResponse> joined = front_->roster.Join(*request);
-  if (joined.ok()) *response = *std::move(joined);
-  return Answer(context, joined.status());
+  return Answer(context, front_->roster.Join(*request), response);
 }
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* LearnerService::Subscribe(

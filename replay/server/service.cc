@@ -1,7 +1,5 @@
 #include "replay/server/service.h"
 
-#include <utility>
-
 #include "common/base/status_macros.h"
 #include "common/rpc/answer.h"
 #include "grpcpp/impl/codegen/proto_utils.h"
@@ -51,25 +49,19 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Samp
 grpc::ServerUnaryReactor* ReplayService::Draw(grpc::CallbackServerContext* context,
                                               const grpc::ByteBuffer* request,
                                               grpc::ByteBuffer* response) {
-  absl::StatusOr<grpc::ByteBuffer> part = DrawPart(*replay_, *request);
-  if (part.ok()) *response = *std::move(part);
-  return Answer(context, part.status());
+  return Answer(context, DrawPart(*replay_, *request), response);
 }
 
 grpc::ServerUnaryReactor* ReplayService::Update(grpc::CallbackServerContext* context,
                                                 const v1::UpdateRequest* request,
                                                 v1::UpdateResponse* response) {
-  absl::StatusOr<v1::UpdateResponse> result = replay_->Update(*request);
-  if (result.ok()) *response = *std::move(result);
-  return Answer(context, result.status());
+  return Answer(context, replay_->Update(*request), response);
 }
 
 grpc::ServerUnaryReactor* ReplayService::Checkpoint(grpc::CallbackServerContext* context,
                                                     const v1::CheckpointRequest* request,
                                                     v1::CheckpointResponse* response) {
-  absl::StatusOr<v1::CheckpointResponse> result = replay_->Checkpoint(*request);
-  if (result.ok()) *response = *std::move(result);
-  return Answer(context, result.status());
+  return Answer(context, replay_->Checkpoint(*request), response);
 }
 
 grpc::ServerUnaryReactor* ReplayService::Info(grpc::CallbackServerContext* context,
