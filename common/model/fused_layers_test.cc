@@ -94,6 +94,20 @@ TEST_P(FusedLayersTest, NormedLinearPlainAndEnsembleWithAndWithoutDropout) {
   }
 }
 
+// Widths and simplices that do not fall into fours.
+TEST_P(FusedLayersTest, NormedLinearOfOddWidths) {
+  for (int64_t out : {30, 302, 1000}) {
+    for (Activation activation : {Activation::kMish, Activation::kSimNorm}) {
+      SCOPED_TRACE(out);
+      ExpectSame({at::randn({40, 24}), at::randn({out, 24}), at::randn({out}),
+                  1 + 0.1 * at::randn({out}), at::randn({out})},
+                 [&](const Tensors& t) {
+                   return NormedLinear(t[0], t[1], t[2], t[3], t[4], {}, {activation, 2});
+                 });
+    }
+  }
+}
+
 TEST_P(FusedLayersTest, GradientReachesOnlyWhatAsksForIt) {
   const auto options = at::TensorOptions(at::kFloat).device(GetParam());
   const at::Tensor x = at::randn({6, 24}, options).requires_grad_(true);

@@ -1,5 +1,6 @@
 #include <cuda_runtime.h>
 
+#include <cstdint>
 #include <type_traits>
 
 #include "common/model/gpu_kernels.h"
@@ -10,8 +11,9 @@ namespace {
 constexpr float kEpsilon = 1e-5f;
 constexpr int kWarp = 32;
 constexpr unsigned kAll = 0xffffffffu;
-constexpr int kNormWarps = 8;       // A block of the norm kernels; each warp takes whole rows.
-constexpr int kMaxNormBlocks = 64;  // Of one head, in the backward: partial sums to add up.
+constexpr int kForwardWarps = 4;  // A block of the norm kernels; each warp takes whole rows.
+constexpr int kBackwardWarps = 8;
+constexpr int kMaxNormBlocks = 264;  // Of a backward with sums to add up: 2 a multiprocessor.
 constexpr int kTwoHotWarps = 4;
 
 __device__ float WarpSum(float v) {
@@ -22,179 +24,235 @@ __device__ float WarpMax(float v) {
   for (int o = 16; o > 0; o >>= 1) v = fmaxf(v, __shfl_xor_sync(kAll, v, o));
   return v;
 }
-// Over groups of `dim` neighbouring lanes.
-__device__ float GroupSum(float v, int dim) {
-  for (int o = dim / 2; o > 0; o >>= 1) v += __shfl_xor_sync(kAll, v, o);
-  return v;
+// Over groups of `dim` neighbouring columns, of which each lane holds kWidth in v.
+template <int kWidth>
+__device__ float GroupSum(const float* v, int dim) {
+  float sum = v[0];
+#pragma unroll
+  for (int j = 1; j < kWidth; ++j) sum += v[j];
+  for (int o = dim / kWidth / 2; o > 0; o >>= 1) sum += __shfl_xor_sync(kAll, sum, o);
+  return sum;
 }
-__device__ float GroupMax(float v, int dim) {
-  for (int o = dim / 2; o > 0; o >>= 1) v = fmaxf(v, __shfl_xor_sync(kAll, v, o));
-  return v;
+template <int kWidth>
+__device__ float GroupMax(const float* v, int dim) {
+  float max = v[0];
+#pragma unroll
+  for (int j = 1; j < kWidth; ++j) max = fmaxf(max, v[j]);
+  for (int o = dim / kWidth / 2; o > 0; o >>= 1) max = fmaxf(max, __shfl_xor_sync(kAll, max, o));
+  return max;
 }
 
-// tanh(softplus(x)), by which Mish multiplies x.
-__device__ float MishGate(float x) {
+// Mish is x tanh(softplus(x)) = x n / (n + 2), n = e (e + 2), e = exp(x). Beyond 20 it is x.
+__device__ float Mish(float x) {
   const float e = expf(fminf(x, 20.0f));
   const float n = e * (e + 2.0f);
-  return x > 20.0f ? 1.0f : n / (n + 2.0f);
+  return x > 20.0f ? x : x * __fdividef(n, n + 2.0f);
 }
 __device__ float MishSlope(float x) {
-  const float w = MishGate(x);
-  const float sigmoid = 1.0f / (1.0f + expf(-x));
-  return w + x * (1.0f - w * w) * sigmoid;
+  const float e = expf(fminf(x, 20.0f));
+  const float n = e * (e + 2.0f);
+  const float r = __fdividef(1.0f, n + 2.0f);
+  return x > 20.0f ? 1.0f : n * r + 4.0f * x * (e * r) * ((e + 1.0f) * r);
 }
 
-// Lane l of the warp that has a row holds its columns l, l + 32, ...
-template <int kPerLane>
-struct NormRow {
-  float normed[kPerLane];  // (t - mean) / std
-  float mean, rstd;
+// The columns of a row that a lane of its warp holds: kChunks times kWidth neighbours (4: loaded
+// at once). A kernel loads all it needs of a row before it computes, so that it waits once.
+template <int kWidth, int kChunks>
+struct RowPart {
+  float v[kChunks * kWidth];
 
-  __device__ void LoadPre(const NormLayer& layer, const In& x, int64_t head, int64_t row,
-                          int lane) {
-    const float* source = x.data + head * x.head_stride + row * x.row_stride;
-    const float* bias = layer.bias + head * layer.cols;
-    const float* mask =
-        layer.mask == nullptr ? nullptr : layer.mask + (head * layer.rows + row) * layer.cols;
+  __device__ static int Column(int lane, int chunk) { return (lane + chunk * kWarp) * kWidth; }
+  // Zeros beyond the last column.
+  __device__ void Load(const float* source, int cols, int lane) {
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      const int c = lane + i * kWarp;
-      normed[i] = c < layer.cols ? source[c] + bias[c] : 0.0f;
-      if (mask != nullptr && c < layer.cols) normed[i] *= mask[c];
+    for (int i = 0; i < kChunks; ++i) {
+      const int c = Column(lane, i);
+      if constexpr (kWidth == 4) {
+        const float4 t = c < cols ? *reinterpret_cast<const float4*>(source + c)
+                                  : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+        v[4 * i] = t.x, v[4 * i + 1] = t.y, v[4 * i + 2] = t.z, v[4 * i + 3] = t.w;
+      } else {
+        v[i] = c < cols ? source[c] : 0.0f;
+      }
     }
   }
-  __device__ void ComputeStatistics(int cols, int lane) {
-    float sum = 0;
+  __device__ void Store(float* target, int cols, int lane) const {
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) sum += normed[i];  // 0 beyond the last column.
-    mean = WarpSum(sum) / static_cast<float>(cols);
-    float square = 0;
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      const float d = lane + i * kWarp < cols ? normed[i] - mean : 0.0f;
-      square += d * d;
+    for (int i = 0; i < kChunks; ++i) {
+      const int c = Column(lane, i);
+      if (c >= cols) continue;
+      if constexpr (kWidth == 4) {
+        *reinterpret_cast<float4*>(target + c) =
+            make_float4(v[4 * i], v[4 * i + 1], v[4 * i + 2], v[4 * i + 3]);
+      } else {
+        target[c] = v[i];
+      }
     }
-    rstd = 1.0f / sqrtf(WarpSum(square) / static_cast<float>(cols) + kEpsilon);
-  }
-  __device__ void Normalise() {
-#pragma unroll
-    for (int i = 0; i < kPerLane; ++i) normed[i] = (normed[i] - mean) * rstd;
   }
 };
 
-template <int kPerLane>
-__global__ void NormForwardKernel(NormLayer layer, In x, Out y, float* statistics) {
-  const int lane = threadIdx.x % kWarp;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kNormWarps + threadIdx.x / kWarp;
+// Activation of a row, in place.
+template <int kWidth, int kChunks, bool kSimNorm>
+__device__ void Activate(RowPart<kWidth, kChunks>& row, int dim) {
+#pragma unroll
+  for (int i = 0; i < kChunks; ++i) {
+    float* const v = row.v + i * kWidth;
+    if constexpr (kSimNorm) {
+      const float max = GroupMax<kWidth>(v, dim);
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) v[j] = expf(v[j] - max);
+      const float scale = 1.0f / GroupSum<kWidth>(v, dim);
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) v[j] *= scale;
+    } else {
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) v[j] = Mish(v[j]);
+    }
+  }
+}
+
+template <int kWidth, int kChunks, bool kSimNorm>
+__global__ void __launch_bounds__(kForwardWarps* kWarp)
+    NormForwardKernel(NormLayer layer, In x, Out y, float* statistics) {
+  using Part = RowPart<kWidth, kChunks>;
+  const int lane = threadIdx.x % kWarp, cols = static_cast<int>(layer.cols);
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kForwardWarps + threadIdx.x / kWarp;
   if (index >= layer.heads * layer.rows) return;
   const int64_t head = index / layer.rows, row = index % layer.rows;
-  NormRow<kPerLane> r;
-  r.LoadPre(layer, x, head, row, lane);
-  r.ComputeStatistics(static_cast<int>(layer.cols), lane);
-  r.Normalise();
-  if (statistics != nullptr && lane == 0) {
-    statistics[2 * index] = r.mean;
-    statistics[2 * index + 1] = r.rstd;
-  }
-  float* out = y.data + head * y.head_stride + row * y.row_stride;
-  const float* gain = layer.gain + head * layer.cols;
-  const float* shift = layer.shift + head * layer.cols;
-  const int dim = static_cast<int>(layer.simnorm_dim);
+  Part t, bias, gain, shift;
+  t.Load(x.data + head * x.head_stride + row * x.row_stride, cols, lane);
+  bias.Load(layer.bias + head * cols, cols, lane);
+  gain.Load(layer.gain + head * cols, cols, lane);
+  shift.Load(layer.shift + head * cols, cols, lane);
 #pragma unroll
-  for (int i = 0; i < kPerLane; ++i) {
-    const int c = lane + i * kWarp;
-    const bool inside = c < layer.cols;
-    const float v = inside ? r.normed[i] * gain[c] + shift[c] : 0.0f;
-    float result;
-    if (layer.activation == Activation::kMish) {
-      result = v * MishGate(v);
-    } else {
-      const float e = expf(v - GroupMax(v, dim));
-      result = e / GroupSum(e, dim);
-    }
-    if (inside) out[c] = result;
+  for (int k = 0; k < kChunks * kWidth; ++k) t.v[k] += bias.v[k];
+  if (layer.mask != nullptr) {
+    Part mask;
+    mask.Load(layer.mask + index * cols, cols, lane);
+#pragma unroll
+    for (int k = 0; k < kChunks * kWidth; ++k) t.v[k] *= mask.v[k];
   }
+  float sum = 0;
+#pragma unroll
+  for (int k = 0; k < kChunks * kWidth; ++k) sum += t.v[k];  // 0 beyond the last column.
+  const float mean = WarpSum(sum) / static_cast<float>(cols);
+  float square = 0;
+#pragma unroll
+  for (int i = 0; i < kChunks; ++i) {
+    const bool inside = Part::Column(lane, i) < cols;
+#pragma unroll
+    for (int k = i * kWidth; k < (i + 1) * kWidth; ++k) {
+      t.v[k] -= mean;
+      square += inside ? t.v[k] * t.v[k] : 0.0f;
+    }
+  }
+  const float rstd = 1.0f / sqrtf(WarpSum(square) / static_cast<float>(cols) + kEpsilon);
+  if (statistics != nullptr && lane == 0) {
+    statistics[2 * index] = mean;
+    statistics[2 * index + 1] = rstd;
+  }
+#pragma unroll
+  for (int k = 0; k < kChunks * kWidth; ++k) t.v[k] = t.v[k] * rstd * gain.v[k] + shift.v[k];
+  Activate<kWidth, kChunks, kSimNorm>(t, static_cast<int>(layer.simnorm_dim));
+  t.Store(y.data + head * y.head_stride + row * y.row_stride, cols, lane);
 }
 
 // Block b of a head takes every gridDim.x-th group of rows and leaves the sums of its rows'
 // parameter gradients in partial[head][b][dbias, dgain, dshift][cols].
-template <int kPerLane>
-__global__ void NormBackwardKernel(NormLayer layer, In x, const float* statistics, In dy, Out dx,
-                                   float* partial) {
+template <int kWidth, int kChunks, bool kSimNorm>
+__global__ void __launch_bounds__(kBackwardWarps* kWarp)
+    NormBackwardKernel(NormLayer layer, In x, const float* statistics, In dy, Out dx,
+                       float* partial) {
+  using Part = RowPart<kWidth, kChunks>;
+  constexpr int kPerLane = kWidth * kChunks;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
-  const int cols = static_cast<int>(layer.cols);
+  const int cols = static_cast<int>(layer.cols), dim = static_cast<int>(layer.simnorm_dim);
   const int64_t head = blockIdx.y;
-  const float* gain = layer.gain + head * cols;
-  const float* shift = layer.shift + head * cols;
-  const int dim = static_cast<int>(layer.simnorm_dim);
-  float dbias[kPerLane], dgain[kPerLane], dshift[kPerLane];
-#pragma unroll
-  for (int i = 0; i < kPerLane; ++i) dbias[i] = dgain[i] = dshift[i] = 0.0f;
+  Part sums[3] = {};  // Of dbias, dgain and dshift.
 
-  for (int64_t row = static_cast<int64_t>(blockIdx.x) * kNormWarps + warp; row < layer.rows;
-       row += static_cast<int64_t>(gridDim.x) * kNormWarps) {
+  for (int64_t row = static_cast<int64_t>(blockIdx.x) * kBackwardWarps + warp; row < layer.rows;
+       row += static_cast<int64_t>(gridDim.x) * kBackwardWarps) {
     const int64_t index = head * layer.rows + row;
-    NormRow<kPerLane> r;
-    r.LoadPre(layer, x, head, row, lane);
-    r.mean = statistics[2 * index];
-    r.rstd = statistics[2 * index + 1];
-    r.Normalise();
-    const float* grad = dy.data + head * dy.head_stride + row * dy.row_stride;
-    float d[kPerLane];  // d loss / d normed
+    Part normed, d, gain, shift, mask;  // d: the gradient, of y at first.
+    normed.Load(x.data + head * x.head_stride + row * x.row_stride, cols, lane);
+    shift.Load(layer.bias + head * cols, cols, lane);
+    d.Load(dy.data + head * dy.head_stride + row * dy.row_stride, cols, lane);
+    gain.Load(layer.gain + head * cols, cols, lane);
+    if (layer.mask != nullptr) mask.Load(layer.mask + index * cols, cols, lane);
+    const float mean = statistics[2 * index], rstd = statistics[2 * index + 1];
+#pragma unroll
+    for (int k = 0; k < kPerLane; ++k) normed.v[k] += shift.v[k];
+    shift.Load(layer.shift + head * cols, cols, lane);
+    if (layer.mask != nullptr) {
+#pragma unroll
+      for (int k = 0; k < kPerLane; ++k) normed.v[k] *= mask.v[k];
+    }
     float sum = 0, dot = 0;
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      const int c = lane + i * kWarp;
-      const bool inside = c < cols;
-      const float v = inside ? r.normed[i] * gain[c] + shift[c] : 0.0f;
-      const float g = inside ? grad[c] : 0.0f;
-      float dv;
-      if (layer.activation == Activation::kMish) {
-        dv = g * MishSlope(v);
-      } else {
-        const float e = expf(v - GroupMax(v, dim));
-        const float p = e / GroupSum(e, dim);
-        dv = p * (g - GroupSum(g * p, dim));
+    for (int i = 0; i < kChunks; ++i) {
+      // Beyond the last column gain, shift and dy are 0, and so is all that is added up.
+      float p[kWidth], weighted[kWidth];
+      float scale = 0, mean_p = 0;
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        const int k = i * kWidth + j;
+        normed.v[k] = (normed.v[k] - mean) * rstd;
+        p[j] = normed.v[k] * gain.v[k] + shift.v[k];
       }
-      if (!inside) dv = 0.0f;
-      dgain[i] += inside ? dv * r.normed[i] : 0.0f;
-      dshift[i] += dv;
-      d[i] = inside ? dv * gain[c] : 0.0f;
-      sum += d[i];
-      dot += inside ? d[i] * r.normed[i] : 0.0f;
+      if constexpr (kSimNorm) {
+        const float max = GroupMax<kWidth>(p, dim);
+#pragma unroll
+        for (int j = 0; j < kWidth; ++j) p[j] = expf(p[j] - max);
+        scale = 1.0f / GroupSum<kWidth>(p, dim);
+#pragma unroll
+        for (int j = 0; j < kWidth; ++j) {
+          p[j] *= scale;
+          weighted[j] = d.v[i * kWidth + j] * p[j];
+        }
+        mean_p = GroupSum<kWidth>(weighted, dim);
+      }
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) {
+        const int k = i * kWidth + j;
+        const float dv = kSimNorm ? p[j] * (d.v[k] - mean_p) : d.v[k] * MishSlope(p[j]);
+        sums[1].v[k] += dv * normed.v[k];
+        sums[2].v[k] += dv;
+        d.v[k] = dv * gain.v[k];
+        sum += d.v[k];
+        dot += d.v[k] * normed.v[k];
+      }
     }
     const float mean_d = WarpSum(sum) / static_cast<float>(cols);
     const float mean_dot = WarpSum(dot) / static_cast<float>(cols);
-    float* out = dx.data + head * dx.head_stride + row * dx.row_stride;
-    const float* mask = layer.mask == nullptr ? nullptr : layer.mask + index * cols;
 #pragma unroll
-    for (int i = 0; i < kPerLane; ++i) {
-      const int c = lane + i * kWarp;
-      if (c >= cols) continue;
-      float t = r.rstd * (d[i] - mean_d - r.normed[i] * mean_dot);
-      if (mask != nullptr) t *= mask[c];
-      out[c] = t;
-      dbias[i] += t;
+    for (int k = 0; k < kPerLane; ++k) {
+      d.v[k] = rstd * (d.v[k] - mean_d - normed.v[k] * mean_dot);
     }
+    if (layer.mask != nullptr) {
+#pragma unroll
+      for (int k = 0; k < kPerLane; ++k) d.v[k] *= mask.v[k];
+    }
+#pragma unroll
+    for (int k = 0; k < kPerLane; ++k) sums[0].v[k] += d.v[k];
+    d.Store(dx.data + head * dx.head_stride + row * dx.row_stride, cols, lane);
   }
   if (partial == nullptr) return;
 
-  extern __shared__ float sums[];  // [3][cols], filled by one warp after the other.
-  for (int w = 0; w < kNormWarps; ++w) {
-    if (w == warp) {
+  extern __shared__ float4 shared[];  // Sums of each warp, [kBackwardWarps][cols].
+  float* const warps = reinterpret_cast<float*>(shared);
+  float* const out = partial + (head * gridDim.x + blockIdx.x) * 3 * cols;
 #pragma unroll
-      for (int i = 0; i < kPerLane; ++i) {
-        const int c = lane + i * kWarp;
-        if (c >= cols) continue;
-        sums[c] = (w == 0 ? 0.0f : sums[c]) + dbias[i];
-        sums[cols + c] = (w == 0 ? 0.0f : sums[cols + c]) + dgain[i];
-        sums[2 * cols + c] = (w == 0 ? 0.0f : sums[2 * cols + c]) + dshift[i];
-      }
+  for (int i = 0; i < 3; ++i) {
+    sums[i].Store(warps + warp * cols, cols, lane);
+    __syncthreads();
+    for (int c = threadIdx.x; c < cols; c += kBackwardWarps * kWarp) {
+      float sum = 0;
+#pragma unroll
+      for (int w = 0; w < kBackwardWarps; ++w) sum += warps[w * cols + c];
+      out[i * cols + c] = sum;
     }
     __syncthreads();
   }
-  float* out = partial + (head * gridDim.x + blockIdx.x) * 3 * cols;
-  for (int c = threadIdx.x; c < 3 * cols; c += blockDim.x) out[c] = sums[c];
 }
 
 constexpr int kSumLanes = 16;  // Threads that share a column.
@@ -466,9 +524,41 @@ void WithPerLane(int64_t cols, const F& f) {
   f(std::integral_constant<int, 32>());
 }
 
+// Of each head, in a backward with gradients of parameters.
 int NormBlocks(const NormLayer& layer) {
-  const int blocks = Blocks(layer.rows, kNormWarps);
-  return blocks < kMaxNormBlocks ? blocks : kMaxNormBlocks;
+  const int64_t most = kMaxNormBlocks / layer.heads;
+  const int blocks = Blocks(layer.rows, kBackwardWarps);
+  return most < 1 ? 1 : blocks < most ? blocks : static_cast<int>(most);
+}
+
+bool Aligned(const float* data, int64_t head_stride = 0, int64_t row_stride = 0) {
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && head_stride % 4 == 0 && row_stride % 4 == 0;
+}
+
+// Calls f(width, chunks, simnorm) with the constants of the norm kernels. quads: whether four
+// columns at a time can be loaded of every tensor.
+template <typename F>
+void WithNormShape(const NormLayer& layer, bool quads, const F& f) {
+  const bool simnorm = layer.activation == Activation::kSimNorm;
+  quads = quads && layer.cols % 4 == 0 && Aligned(layer.bias) && Aligned(layer.gain) &&
+          Aligned(layer.shift) && Aligned(layer.mask) && (!simnorm || layer.simnorm_dim % 4 == 0);
+  const auto with = [&](auto width, auto chunks) {
+    if (simnorm) {
+      f(width, chunks, std::true_type());
+    } else {
+      f(width, chunks, std::false_type());
+    }
+  };
+  constexpr std::integral_constant<int, 4> kQuad;
+  constexpr std::integral_constant<int, 1> kSingle;
+  if (!quads) {
+    if (layer.cols <= 8 * kWarp) return with(kSingle, std::integral_constant<int, 8>());
+    return with(kSingle, std::integral_constant<int, 32>());
+  }
+  if (layer.cols <= 4 * kWarp) return with(kQuad, std::integral_constant<int, 1>());
+  if (layer.cols <= 8 * kWarp) return with(kQuad, std::integral_constant<int, 2>());
+  if (layer.cols <= 16 * kWarp) return with(kQuad, std::integral_constant<int, 4>());
+  with(kQuad, std::integral_constant<int, 8>());
 }
 
 template <TwoHotTask kTask>
@@ -494,9 +584,12 @@ bool Supports(int64_t cols, Activation activation, int64_t simnorm_dim) {
 int NormForward(const NormLayer& layer, In x, Out y, float* statistics, Stream stream) {
   const int64_t rows = layer.heads * layer.rows;
   if (rows == 0) return 0;
-  WithPerLane(layer.cols, [&](auto per_lane) {
-    NormForwardKernel<per_lane.value>
-        <<<Blocks(rows, kNormWarps), kNormWarps * kWarp, 0, stream>>>(layer, x, y, statistics);
+  const bool quads =
+      Aligned(x.data, x.head_stride, x.row_stride) && Aligned(y.data, y.head_stride, y.row_stride);
+  WithNormShape(layer, quads, [&](auto width, auto chunks, auto simnorm) {
+    NormForwardKernel<width.value, chunks.value, simnorm.value>
+        <<<Blocks(rows, kForwardWarps), kForwardWarps * kWarp, 0, stream>>>(layer, x, y,
+                                                                            statistics);
   });
   return cudaGetLastError();
 }
@@ -509,12 +602,16 @@ int NormBackward(const NormLayer& layer, In x, const float* statistics, In dy, O
                  const NormGradients* gradients, float* scratch, Stream stream) {
   if (layer.heads * layer.rows == 0) return 0;
   const int cols = static_cast<int>(layer.cols), heads = static_cast<int>(layer.heads);
-  const int blocks = gradients != nullptr ? NormBlocks(layer) : Blocks(layer.rows, kNormWarps);
+  const int blocks = gradients != nullptr ? NormBlocks(layer) : Blocks(layer.rows, kBackwardWarps);
   float* const partial = gradients != nullptr ? scratch : nullptr;
-  const size_t shared = gradients != nullptr ? 3 * sizeof(float) * layer.cols : 0;
-  WithPerLane(layer.cols, [&](auto per_lane) {
-    NormBackwardKernel<per_lane.value><<<dim3(blocks, heads), kNormWarps * kWarp, shared, stream>>>(
-        layer, x, statistics, dy, dx, partial);
+  const size_t shared = gradients != nullptr ? kBackwardWarps * sizeof(float) * layer.cols : 0;
+  const bool quads = Aligned(x.data, x.head_stride, x.row_stride) &&
+                     Aligned(dy.data, dy.head_stride, dy.row_stride) &&
+                     Aligned(dx.data, dx.head_stride, dx.row_stride);
+  WithNormShape(layer, quads, [&](auto width, auto chunks, auto simnorm) {
+    NormBackwardKernel<width.value, chunks.value, simnorm.value>
+        <<<dim3(blocks, heads), kBackwardWarps * kWarp, shared, stream>>>(layer, x, statistics, dy,
+                                                                          dx, partial);
   });
   if (gradients != nullptr) {
     NormGradientKernel<<<dim3(Blocks(3 * cols, kWarp), heads), dim3(kWarp, kSumLanes), 0, stream>>>(
