@@ -510,6 +510,40 @@ __global__ void SelectHeadsKernel(HeadTensors tensors, const int64_t* heads) {
   }
 }
 
+constexpr double kAdamBeta1 = 0.9, kAdamBeta2 = 0.999;
+constexpr int kAdamBlocks = 1056;  // 8 on each multiprocessor.
+
+__global__ void __launch_bounds__(kElementThreads)
+    AdamKernel(AdamSettings adam, const float* norm, const float* step, float4* values,
+               float4* grads, float4* first, float4* second) {
+  __shared__ float shared[3];  // Factor of the gradient, step size, 1 / sqrt(bias correction 2).
+  if (threadIdx.x == 0) {
+    const double divisor = (static_cast<double>(*norm) + 1e-6) / adam.clip_norm;
+    // A norm that is NaN must show in the parameters.
+    shared[0] = static_cast<float>(divisor < 1 ? 1.0 : 1 / divisor);
+    shared[1] = static_cast<float>(adam.learning_rate / (1 - pow(kAdamBeta1, *step)));
+    shared[2] = static_cast<float>(1 / sqrt(1 - pow(kAdamBeta2, *step)));
+  }
+  __syncthreads();
+  const float factor = shared[0], step_size = shared[1], correction = shared[2];
+  const float epsilon = static_cast<float>(adam.epsilon);
+  const auto update = [&](float& p, float& g, float& m, float& v) {
+    g *= factor;
+    m += static_cast<float>(1 - kAdamBeta1) * (g - m);
+    v = static_cast<float>(kAdamBeta2) * v + static_cast<float>(1 - kAdamBeta2) * g * g;
+    p -= step_size * m / (sqrtf(v) * correction + epsilon);
+  };
+  const int64_t count = adam.size / 4, stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = Element(); i < count; i += stride) {
+    float4 p = values[i], g = grads[i], m = first[i], v = second[i];
+    update(p.x, g.x, m.x, v.x);
+    update(p.y, g.y, m.y, v.y);
+    update(p.z, g.z, m.z, v.z);
+    update(p.w, g.w, m.w, v.w);
+    values[i] = p, grads[i] = g, first[i] = m, second[i] = v;
+  }
+}
+
 int Blocks(int64_t work, int64_t per_block) {
   return static_cast<int>((work + per_block - 1) / per_block);
 }
@@ -711,6 +745,17 @@ int TimeMeanBackward(const TimeRows& rows, const float* x, const float* y, const
 int SelectHeads(const HeadTensors& tensors, const int64_t* heads, Stream stream) {
   SelectHeadsKernel<<<dim3(kSelectBlocks, tensors.count, 2), kElementThreads, 0, stream>>>(tensors,
                                                                                            heads);
+  return cudaGetLastError();
+}
+
+int StepAdam(const AdamSettings& adam, const float* norm, const float* step, float* values,
+             float* grads, float* first_moment, float* second_moment, Stream stream) {
+  if (adam.size == 0) return 0;
+  const int needed = Blocks(adam.size, 4 * kElementThreads);
+  const int blocks = needed < kAdamBlocks ? needed : kAdamBlocks;
+  AdamKernel<<<blocks, kElementThreads, 0, stream>>>(
+      adam, norm, step, reinterpret_cast<float4*>(values), reinterpret_cast<float4*>(grads),
+      reinterpret_cast<float4*>(first_moment), reinterpret_cast<float4*>(second_moment));
   return cudaGetLastError();
 }
 

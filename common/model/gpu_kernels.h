@@ -121,6 +121,16 @@ struct HeadTensors {
 };
 int SelectHeads(const HeadTensors& tensors, const int64_t* heads, Stream stream);
 
+// One step of Adam, beta = (0.9, 0.999), on `size` parameters (a multiple of 4; pointers aligned to
+// 16 bytes). Scales the gradients, in place, by min(1, clip_norm / (norm + 1e-6)) first. norm,
+// step: one number each; step counts this one.
+struct AdamSettings {
+  int64_t size = 0;
+  double learning_rate = 0, epsilon = 0, clip_norm = 0;
+};
+int StepAdam(const AdamSettings& adam, const float* norm, const float* step, float* values,
+             float* grads, float* first_moment, float* second_moment, Stream stream);
+
 }  // namespace pompc::gpu
 
 #endif  // POMPC_COMMON_MODEL_GPU_KERNELS_H_

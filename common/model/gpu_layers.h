@@ -1,6 +1,6 @@
-// The layers of fused_layers.h, and what is between layers and losses, for float32 on a GPU:
-// products by cuBLAS, everything else by the kernels of gpu_kernels.h. Same shapes and numbers (to
-// rounding), same errors.
+// The layers of fused_layers.h, what is between layers and losses, and the optimiser's step, for
+// float32 on a GPU: products by cuBLAS, everything else by the kernels of gpu_kernels.h. Same
+// shapes and numbers (to rounding), same errors.
 //
 // Gradients of parameters that are autograd leaves with a gradient buffer (Parameters::Leaf) are
 // added there by the products themselves, without a copy of their own.
@@ -47,6 +47,13 @@ class GpuLayers {
   // Of each tensor [Q, ...] the two rows that heads names: [2, ...]. Without gradients.
   virtual std::vector<at::Tensor> SelectHeads(const std::vector<at::Tensor>& tensors,
                                               const at::Tensor& heads) const = 0;
+
+  // A step of Adam in place, as gpu::StepAdam() of gpu_kernels.h. norm, step: []; the others of one
+  // shape.
+  virtual void StepAdam(double learning_rate, double epsilon, double clip_norm,
+                        const at::Tensor& norm, const at::Tensor& step, const at::Tensor& values,
+                        const at::Tensor& grad, const at::Tensor& first_moment,
+                        const at::Tensor& second_moment) const = 0;
 };
 
 // Null in a build without CUDA.

@@ -430,6 +430,16 @@ class CudaLayers final : public GpuLayers {
     Check(gpu::SelectHeads(table, heads.const_data_ptr<int64_t>(), CurrentStream()));
     return selected;
   }
+
+  void StepAdam(double learning_rate, double epsilon, double clip_norm, const at::Tensor& norm,
+                const at::Tensor& step, const at::Tensor& values, const at::Tensor& grad,
+                const at::Tensor& first_moment, const at::Tensor& second_moment) const override {
+    TORCH_CHECK(values.numel() % 4 == 0, "Adam: ", values.numel(), " values, no multiple of 4");
+    Check(gpu::StepAdam({values.numel(), learning_rate, epsilon, clip_norm}, Data(norm), Data(step),
+                        values.data_ptr<float>(), grad.data_ptr<float>(),
+                        first_moment.data_ptr<float>(), second_moment.data_ptr<float>(),
+                        CurrentStream()));
+  }
 };
 
 }  // namespace

@@ -1,7 +1,7 @@
 // Adam over ranges of flat parameter buffers, with the gradient clipped to a norm first.
 //
 // Source: Kingma and Ba (arXiv:1412.6980); equals torch.optim.Adam without weight decay to rounding
-// (it runs the fused kernel of LibTorch, on CPU and CUDA alike). beta = (0.9, 0.999).
+// (the fused kernel of LibTorch; in float32 on a GPU a kernel of ours). beta = (0.9, 0.999).
 // Thread-safety: none.
 #ifndef POMPC_LEARNER_CORE_ADAM_H_
 #define POMPC_LEARNER_CORE_ADAM_H_
