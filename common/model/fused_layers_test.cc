@@ -68,12 +68,21 @@ TEST_P(FusedLayersTest, LinearPlainAndEnsemble) {
   ExpectSame({at::randn({5, 9, 24}), at::randn({5, 33, 24}), at::randn({5, 33})}, linear);
 }
 
+TEST_P(FusedLayersTest, LinearOfOddWidths) {
+  const auto linear = [](const Tensors& t) { return Linear(t[0], t[1], t[2]); };
+  ExpectSame({at::randn({4, 7, 51}), at::randn({48, 51}), at::randn({48})}, linear);
+  ExpectSame({at::randn({4, 7, 51}), at::randn({1, 51}), at::randn({1})}, linear);
+  ExpectSame({at::randn({9, 51}), at::randn({5, 33, 51}), at::randn({5, 33})}, linear);
+  ExpectSame({at::randn({5, 9, 51}), at::randn({5, 32, 51}), at::randn({5, 32})}, linear);
+}
+
 TEST_P(FusedLayersTest, NormedLinearPlainAndEnsembleWithAndWithoutDropout) {
   for (bool masked : {false, true}) {
     for (const auto& [x, out] : std::vector<std::pair<std::vector<int64_t>, std::vector<int64_t>>>{
              {{3, 7, 24}, {48, 24}},
              {{9, 24}, {5, 48, 24}},
              {{5, 9, 24}, {5, 48, 24}},
+             {{5, 9, 51}, {5, 48, 51}},
              {{3, 200, 50}, {512, 50}},
              {{700, 50}, {2, 264, 50}}}) {
       SCOPED_TRACE(testing::Message() << "masked " << masked << " weight " << at::IntArrayRef(out));

@@ -499,6 +499,20 @@ __global__ void TimeMeanBackwardKernel(TimeRows rows, const float* x, const floa
   dx[i] = y != nullptr ? 2.0f * (x[i] - y[i]) * d : d;
 }
 
+constexpr int kPadThreads = 128;
+constexpr int kPadBlockColumns = 5 * kPadThreads;  // The widest odd layers here have 550 inputs.
+
+__global__ void __launch_bounds__(kPadThreads)
+    PadRowsKernel(int64_t cols, int64_t padded, const float* __restrict__ from,
+                  float* __restrict__ to) {
+  const int64_t row = blockIdx.x;
+#pragma unroll 5
+  for (int64_t c = static_cast<int64_t>(blockIdx.y) * kPadThreads + threadIdx.x; c < padded;
+       c += static_cast<int64_t>(gridDim.y) * kPadThreads) {
+    to[row * padded + c] = c < cols ? from[row * cols + c] : 0.0f;
+  }
+}
+
 constexpr int kSelectBlocks = 64;  // For each row.
 
 __global__ void SelectHeadsKernel(HeadTensors tensors, const int64_t* heads) {
@@ -658,6 +672,14 @@ int AddColumnSums(int64_t heads, int64_t rows, int64_t cols, In x, float* out, S
   if (heads * rows == 0) return 0;
   ColumnSumKernel<<<dim3(Blocks(cols, kWarp), static_cast<int>(heads)), dim3(kWarp, kSumLanes), 0,
                     stream>>>(rows, cols, x, out);
+  return cudaGetLastError();
+}
+
+int PadRows(int64_t rows, int64_t cols, int64_t padded, const float* from, float* to,
+            Stream stream) {
+  if (rows == 0) return 0;
+  PadRowsKernel<<<dim3(static_cast<unsigned>(rows), Blocks(padded, kPadBlockColumns)), kPadThreads,
+                  0, stream>>>(cols, padded, from, to);
   return cudaGetLastError();
 }
 

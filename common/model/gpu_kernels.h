@@ -62,6 +62,10 @@ int NormBackward(const NormLayer& layer, In x, const float* statistics, In dy, O
 // out[h, c] += sum_r x[h, r, c].
 int AddColumnSums(int64_t heads, int64_t rows, int64_t cols, In x, float* out, Stream stream);
 
+// Rows of `cols` numbers, each with zeros behind it: [rows, cols] -> [rows, padded].
+int PadRows(int64_t rows, int64_t cols, int64_t padded, const float* from, float* to,
+            Stream stream);
+
 // Two-hot distributions over `size` bins, as in kernels.h; logits [rows, size] contiguous. Row i
 // has the target targets[i % num_targets].
 struct TwoHotRows {

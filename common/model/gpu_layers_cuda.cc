@@ -35,9 +35,36 @@ struct GradientTarget {
   float* data() const { return buffer.data_ptr<float>(); }
 };
 
-// A layer's product over Q heads. Heads that share their input are one product of Q * out columns:
-// u is [rows, Q * out] then, else [Q, rows, out].
+// [N, cols] with zeros added at the end of each row: [N, padded].
+at::Tensor PadRows(const at::Tensor& t, int64_t padded) {
+  at::Tensor result = at::empty({t.size(0), padded}, t.options());
+  Check(gpu::PadRows(t.size(0), t.size(1), padded, Data(t), result.data_ptr<float>(),
+                     CurrentStream()));
+  return result;
+}
+
+// cuBLAS takes slow kernels where rows are not whole units of 16 bytes: this size instead of
+// `size`.
+int64_t AlignedSize(int64_t size) { return size % 4 == 0 ? size : (size + 7) / 8 * 8; }
+
+// `t` with columns of zeros added where its rows are not aligned. Inputs and weights that are
+// padded alike have the same product.
+at::Tensor AlignRows(const at::Tensor& t) {
+  std::vector<int64_t> shape = t.sizes().vec();
+  const int64_t cols = shape.back(), padded = AlignedSize(cols);
+  if (padded == cols) return t;
+  shape.back() = padded;
+  return PadRows(t.reshape({t.numel() / cols, cols}), padded).view(shape);
+}
+
+// A layer's product over Q heads, of inputs and weights with aligned rows. Heads that share their
+// input are one product of Q * out columns: u is [rows, Q * out] then, else [Q, rows, out].
 struct Product {
+  static void CheckInput(const at::Tensor& x, const at::Tensor& weight) {
+    TORCH_CHECK(x.size(-1) == weight.size(-1), "layer input has ", x.size(-1), " features, weight ",
+                weight.size(-1));
+  }
+
   int64_t heads, rows, in, out;
   bool shared;
 
@@ -46,7 +73,6 @@ struct Product {
         in(weight.size(-1)),
         out(weight.size(-2)),
         shared(weight.dim() == 2 || x.dim() == 2) {
-    TORCH_CHECK(x.size(-1) == in, "layer input has ", x.size(-1), " features, weight ", in);
     rows = x.numel() / in / (shared ? 1 : heads);
   }
 
@@ -59,21 +85,35 @@ struct Product {
   at::Tensor Forward(const at::Tensor& x, const at::Tensor& weight) const {
     return shared ? at::mm(Rows(x), Matrix(weight).t()) : at::bmm(Rows(x), weight.transpose(1, 2));
   }
-  at::Tensor InputGradient(const at::Tensor& du, const at::Tensor& x,
-                           const at::Tensor& weight) const {
-    return (shared ? at::mm(du, Matrix(weight)) : at::bmm(du, weight)).view(x.sizes());
+  // Of the layer's input, which has `features` columns.
+  at::Tensor InputGradient(const at::Tensor& du, const at::Tensor& x, const at::Tensor& weight,
+                           int64_t features) const {
+    return (shared ? at::mm(du, Matrix(weight)) : at::bmm(du, weight))
+        .view(x.sizes())
+        .narrow(-1, 0, features);
   }
-  // Undefined where it was added to the weight's buffer.
+  // Of the layer's weight as it was before its rows were aligned. Undefined where it was added to
+  // the weight's buffer.
   at::Tensor WeightGradient(const at::Tensor& du, const at::Tensor& x,
                             const at::Tensor& weight) const {
     const at::Tensor buffer = GradientBuffer(weight);
-    if (shared) {
-      if (!buffer.defined()) return at::mm(du.t(), Rows(x)).view(weight.sizes());
-      buffer.view({heads * out, in}).addmm_(du.t(), Rows(x));
-    } else {
-      if (!buffer.defined()) return at::bmm(du.transpose(1, 2), Rows(x));
-      buffer.baddbmm_(du.transpose(1, 2), Rows(x));
+    const int64_t features = weight.size(-1);
+    if (buffer.defined() && features == in) {
+      if (shared) {
+        buffer.view({heads * out, in}).addmm_(du.t(), Rows(x));
+      } else {
+        buffer.baddbmm_(du.transpose(1, 2), Rows(x));
+      }
+      return {};
     }
+    std::vector<int64_t> shape = weight.sizes().vec();
+    shape.back() = in;
+    const at::Tensor gradient =
+        (shared ? at::mm(du.t(), Rows(x)) : at::bmm(du.transpose(1, 2), Rows(x)))
+            .view(shape)
+            .narrow(-1, 0, features);
+    if (!buffer.defined()) return gradient;
+    buffer.add_(gradient);
     return {};
   }
   // Strides of u, from head to head and from row to row.
@@ -90,8 +130,10 @@ struct Product {
 
 class LinearFunction : public torch::autograd::Function<LinearFunction> {
  public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& bias) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input,
+                            const at::Tensor& parameter, const at::Tensor& bias) {
+    Product::CheckInput(input, parameter);
+    const at::Tensor x = AlignRows(input), weight = AlignRows(parameter);
     const Product product(x, weight);
     at::Tensor y;
     if (weight.dim() == 2) {
@@ -100,13 +142,13 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
       const at::Tensor heads = x.expand({product.heads, product.rows, product.in});
       y = at::baddbmm(bias.unsqueeze(1), heads, weight.transpose(1, 2));
     }
-    if (ctx != nullptr) ctx->save_for_backward({x, weight, bias});
+    if (ctx != nullptr) ctx->save_for_backward({x, weight, bias, parameter});
     return y.view(product.OutputShape(x, weight));
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list saved = ctx->get_saved_variables();
-    const at::Tensor &weight = saved[1], &bias = saved[2];
+    const at::Tensor &weight = saved[1], &bias = saved[2], &parameter = saved[3];
     const bool expand = weight.dim() == 3 && saved[0].dim() == 2;
     const at::Tensor x =
         expand ? saved[0].expand({weight.size(0), saved[0].size(0), saved[0].size(1)}) : saved[0];
@@ -114,9 +156,11 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     const at::Tensor dy = grads[0].contiguous();
     const at::Tensor du = product.shared ? dy.view({product.rows, product.out}) : dy;
     at::Tensor dx, dweight, dbias;
-    if (ctx->needs_input_grad(0)) dx = product.InputGradient(du, x, weight);
+    if (ctx->needs_input_grad(0)) {
+      dx = product.InputGradient(du, x, weight, parameter.size(-1));
+    }
     if (expand && dx.defined()) dx = dx.sum(0);
-    if (ctx->needs_input_grad(1)) dweight = product.WeightGradient(du, x, weight);
+    if (ctx->needs_input_grad(1)) dweight = product.WeightGradient(du, x, parameter);
     if (ctx->needs_input_grad(2)) {
       const GradientTarget target(bias);
       Check(gpu::AddColumnSums(product.heads, product.rows, product.out,
@@ -143,9 +187,12 @@ gpu::NormLayer LayerOf(const Product& product, const at::Tensor& bias, const at:
 
 class NormedLinearFunction : public torch::autograd::Function<NormedLinearFunction> {
  public:
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& weight,
-                            const at::Tensor& bias, const at::Tensor& gain, const at::Tensor& shift,
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input,
+                            const at::Tensor& parameter, const at::Tensor& bias,
+                            const at::Tensor& gain, const at::Tensor& shift,
                             const Optional& dropout, const NormedLinearOptions& options) {
+    Product::CheckInput(input, parameter);
+    const at::Tensor x = AlignRows(input), weight = AlignRows(parameter);
     const Product product(x, weight);
     const at::Tensor mask = dropout.tensor.defined() ? dropout.tensor.contiguous() : at::Tensor();
     const at::Tensor u = product.Forward(x, weight);
@@ -158,7 +205,7 @@ class NormedLinearFunction : public torch::autograd::Function<NormedLinearFuncti
                            ctx != nullptr ? statistics.data_ptr<float>() : nullptr,
                            CurrentStream()));
     if (ctx != nullptr) {
-      ctx->save_for_backward({x, weight, bias, gain, shift, mask, u, statistics});
+      ctx->save_for_backward({x, weight, bias, gain, shift, mask, u, statistics, parameter});
       ctx->saved_data["activation"] = static_cast<int64_t>(options.activation);
       ctx->saved_data["simnorm_dim"] = options.simnorm_dim;
     }
@@ -168,7 +215,8 @@ class NormedLinearFunction : public torch::autograd::Function<NormedLinearFuncti
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor &x = saved[0], &weight = saved[1], &bias = saved[2], &gain = saved[3],
-                     &shift = saved[4], &mask = saved[5], &u = saved[6], &statistics = saved[7];
+                     &shift = saved[4], &mask = saved[5], &u = saved[6], &statistics = saved[7],
+                     &parameter = saved[8];
     const NormedLinearOptions options = {
         static_cast<Activation>(ctx->saved_data["activation"].toInt()),
         ctx->saved_data["simnorm_dim"].toInt()};
@@ -193,8 +241,10 @@ class NormedLinearFunction : public torch::autograd::Function<NormedLinearFuncti
       Check(gpu::NormBackward(layer, u_in, Data(statistics), dy_in, du_out, nullptr, nullptr,
                               CurrentStream()));
     }
-    if (ctx->needs_input_grad(0)) result[0] = product.InputGradient(du, x, weight);
-    if (ctx->needs_input_grad(1)) result[1] = product.WeightGradient(du, x, weight);
+    if (ctx->needs_input_grad(0)) {
+      result[0] = product.InputGradient(du, x, weight, parameter.size(-1));
+    }
+    if (ctx->needs_input_grad(1)) result[1] = product.WeightGradient(du, x, parameter);
     return result;
   }
 };
