@@ -57,6 +57,15 @@ at::Tensor AlignRows(const at::Tensor& t) {
   return PadRows(t.reshape({t.numel() / cols, cols}), padded).view(shape);
 }
 
+// A weight [.., out, in] with outputs of zeros added until gradients of its outputs are aligned.
+at::Tensor AlignOutputs(const at::Tensor& weight) {
+  const int64_t out = weight.size(-2), in = weight.size(-1), padded = AlignedSize(out);
+  if (padded == out) return weight;
+  std::vector<int64_t> shape = weight.sizes().vec();
+  shape[shape.size() - 2] = padded;
+  return PadRows(weight.reshape({weight.numel() / (out * in), out * in}), padded * in).view(shape);
+}
+
 // A layer's product over Q heads, of inputs and weights with aligned rows. Heads that share their
 // input are one product of Q * out columns: u is [rows, Q * out] then, else [Q, rows, out].
 struct Product {
@@ -92,13 +101,12 @@ struct Product {
         .view(x.sizes())
         .narrow(-1, 0, features);
   }
-  // Of the layer's weight as it was before its rows were aligned. Undefined where it was added to
+  // Of the layer's weight as it was before zeros were added to it. Undefined where it was added to
   // the weight's buffer.
   at::Tensor WeightGradient(const at::Tensor& du, const at::Tensor& x,
                             const at::Tensor& weight) const {
     const at::Tensor buffer = GradientBuffer(weight);
-    const int64_t features = weight.size(-1);
-    if (buffer.defined() && features == in) {
+    if (buffer.defined() && weight.size(-1) == in && weight.size(-2) == out) {
       if (shared) {
         buffer.view({heads * out, in}).addmm_(du.t(), Rows(x));
       } else {
@@ -108,10 +116,12 @@ struct Product {
     }
     std::vector<int64_t> shape = weight.sizes().vec();
     shape.back() = in;
+    shape[shape.size() - 2] = out;
     const at::Tensor gradient =
         (shared ? at::mm(du.t(), Rows(x)) : at::bmm(du.transpose(1, 2), Rows(x)))
             .view(shape)
-            .narrow(-1, 0, features);
+            .narrow(-1, 0, weight.size(-1))
+            .narrow(-2, 0, weight.size(-2));
     if (!buffer.defined()) return gradient;
     buffer.add_(gradient);
     return {};
@@ -148,12 +158,13 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list saved = ctx->get_saved_variables();
-    const at::Tensor &weight = saved[1], &bias = saved[2], &parameter = saved[3];
+    const at::Tensor &bias = saved[2], &parameter = saved[3];
+    const at::Tensor weight = AlignOutputs(saved[1]);
     const bool expand = weight.dim() == 3 && saved[0].dim() == 2;
     const at::Tensor x =
         expand ? saved[0].expand({weight.size(0), saved[0].size(0), saved[0].size(1)}) : saved[0];
     const Product product(x, weight);
-    const at::Tensor dy = grads[0].contiguous();
+    const at::Tensor dy = AlignRows(grads[0].contiguous());
     const at::Tensor du = product.shared ? dy.view({product.rows, product.out}) : dy;
     at::Tensor dx, dweight, dbias;
     if (ctx->needs_input_grad(0)) {
@@ -163,7 +174,7 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     if (ctx->needs_input_grad(1)) dweight = product.WeightGradient(du, x, parameter);
     if (ctx->needs_input_grad(2)) {
       const GradientTarget target(bias);
-      Check(gpu::AddColumnSums(product.heads, product.rows, product.out,
+      Check(gpu::AddColumnSums(product.heads, product.rows, bias.size(-1),
                                {Data(du), product.head_stride(), product.row_stride()},
                                target.data(), CurrentStream()));
       dbias = target.returned;
