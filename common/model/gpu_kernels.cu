@@ -513,6 +513,37 @@ __global__ void __launch_bounds__(kPadThreads)
   }
 }
 
+__device__ float Percentile(const float* sorted, int size, double q) {
+  const double position = q * (size - 1);
+  const int lower = static_cast<int>(position), upper = min(lower + 1, size - 1);
+  const double weight = position - lower;
+  return sorted[lower] * static_cast<float>(1 - weight) +
+         sorted[upper] * static_cast<float>(weight);
+}
+
+// One block with a thread for each number, which counts those before it.
+__global__ void __launch_bounds__(kMaxPercentileSize)
+    PercentileRangeKernel(int size, const float* x, float* out) {
+  __shared__ float values[kMaxPercentileSize], sorted[kMaxPercentileSize];
+  const int i = static_cast<int>(threadIdx.x);
+  // NaN is the greatest, as for LibTorch's sort.
+  const auto less = [](float a, float b) { return a < b || (isnan(b) && !isnan(a)); };
+  if (i < size) values[i] = x[i];
+  __syncthreads();
+  if (i < size) {
+    const float v = values[i];
+    int rank = 0;
+    for (int j = 0; j < size; ++j) {
+      rank += less(values[j], v) || (j < i && !less(v, values[j])) ? 1 : 0;
+    }
+    sorted[rank] = v;
+  }
+  __syncthreads();
+  if (i != 0) return;
+  const float range = Percentile(sorted, size, 0.95) - Percentile(sorted, size, 0.05);
+  out[0] = range < 1.0f ? 1.0f : range;
+}
+
 constexpr int kSelectBlocks = 64;  // For each row.
 
 __global__ void SelectHeadsKernel(HeadTensors tensors, const int64_t* heads) {
@@ -761,6 +792,12 @@ int TimeMeanBackward(const TimeRows& rows, const float* x, const float* y, const
   if (size == 0) return 0;
   TimeMeanBackwardKernel<<<Blocks(size, kElementThreads), kElementThreads, 0, stream>>>(rows, x, y,
                                                                                         dout, dx);
+  return cudaGetLastError();
+}
+
+int PercentileRange(int64_t size, const float* x, float* out, Stream stream) {
+  PercentileRangeKernel<<<1, Blocks(size, kWarp) * kWarp, 0, stream>>>(static_cast<int>(size), x,
+                                                                       out);
   return cudaGetLastError();
 }
 

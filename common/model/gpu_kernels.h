@@ -112,6 +112,11 @@ int TimeMeanForward(const TimeRows& rows, const float* x, const float* y, float*
 int TimeMeanBackward(const TimeRows& rows, const float* x, const float* y, const float* dout,
                      float* dx, Stream stream);
 
+// out[0]: the distance from the 5th to the 95th percentile of x [size], interpolated linearly; at
+// least 1. size: from 1 to kMaxPercentileSize.
+inline constexpr int64_t kMaxPercentileSize = 1024;
+int PercentileRange(int64_t size, const float* x, float* out, Stream stream);
+
 // Copies for each tensor [Q, size] its two rows heads[0] and heads[1] -> [2, size].
 struct HeadTensor {
   const float* from;

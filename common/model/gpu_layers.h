@@ -44,6 +44,8 @@ class GpuLayers {
   // gradient reaches y. -> [].
   virtual at::Tensor TimeMeanOf(const at::Tensor& x, int64_t time_dim, double rho,
                                 const at::Tensor& y) const = 0;
+  // PercentileRange() of math.h for x [B], B <= gpu::kMaxPercentileSize. Without gradients.
+  virtual at::Tensor PercentileRange(const at::Tensor& x) const = 0;
   // Of each tensor [Q, ...] the two rows that heads names: [2, ...]. Without gradients.
   virtual std::vector<at::Tensor> SelectHeads(const std::vector<at::Tensor>& tensors,
                                               const at::Tensor& heads) const = 0;

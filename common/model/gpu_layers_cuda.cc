@@ -475,6 +475,15 @@ class CudaLayers final : public GpuLayers {
         x.contiguous(), Optional{y.defined() ? y.detach().contiguous() : y}, time_dim, rho);
   }
 
+  at::Tensor PercentileRange(const at::Tensor& x) const override {
+    TORCH_CHECK(x.dim() == 1 && x.size(0) > 0 && x.size(0) <= gpu::kMaxPercentileSize,
+                "percentiles of ", x.sizes());
+    const at::Tensor dense = x.contiguous();
+    at::Tensor range = at::empty({}, x.options());
+    Check(gpu::PercentileRange(x.size(0), Data(dense), range.data_ptr<float>(), CurrentStream()));
+    return range;
+  }
+
   std::vector<at::Tensor> SelectHeads(const std::vector<at::Tensor>& tensors,
                                       const at::Tensor& heads) const override {
     TORCH_CHECK(tensors.size() <= gpu::kMaxHeadTensors, "too many tensors");

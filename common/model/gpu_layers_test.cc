@@ -99,6 +99,19 @@ TEST_F(GpuLayersTest, WeighsMeansOverTime) {
   }
 }
 
+TEST_F(GpuLayersTest, FindsPercentiles) {
+  for (const int64_t size : {1, 2, 8, 33, 256, 1000, 1024}) {
+    SCOPED_TRACE(size);
+    at::Tensor x = 5 * at::randn({size});
+    x.narrow(0, 0, size / 2).round_();  // Many equal numbers.
+    EXPECT_TRUE(Close(FindGpuLayers()->PercentileRange(x.to(at::kCUDA)),
+                      PercentileRange(x.to(at::kDouble)), 1e-6));
+  }
+  at::Tensor x = at::randn({40});
+  x.narrow(0, 0, 3).fill_(NAN);
+  EXPECT_TRUE(FindGpuLayers()->PercentileRange(x.to(at::kCUDA)).isnan().item<bool>());
+}
+
 TEST_F(GpuLayersTest, SelectsHeads) {
   const Tensors all = {at::randn({5, 33, 70}).to(at::kCUDA), at::randn({5, 7}).to(at::kCUDA)};
   const at::Tensor heads = at::tensor({3, 1}, at::kLong).to(at::kCUDA);

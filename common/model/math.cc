@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "common/model/gpu_kernels.h"
+#include "common/model/gpu_layers.h"
+
 namespace pompc {
 namespace {
 
@@ -51,6 +54,8 @@ at::Tensor SampleIndex(const at::Tensor& probability, const at::Tensor& exponent
 }
 
 at::Tensor PercentileRange(const at::Tensor& x) {
+  const GpuLayers* const gpu = GpuLayersOf(x);
+  if (gpu != nullptr && x.numel() <= gpu::kMaxPercentileSize) return gpu->PercentileRange(x);
   const at::Tensor sorted = std::get<0>(at::sort(x));
   return (Percentile(sorted, 0.95) - Percentile(sorted, 0.05)).clamp_min(1);
 }

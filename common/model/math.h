@@ -36,7 +36,7 @@ at::Tensor GaussianKl(const at::Tensor& p_mean, const at::Tensor& p_std, const a
 at::Tensor SampleIndex(const at::Tensor& probability, const at::Tensor& exponential);
 
 // The distance from the 5th to the 95th percentile of x [B], interpolated linearly; at least 1.
-// -> [].
+// Without gradients. -> [].
 at::Tensor PercentileRange(const at::Tensor& x);
 
 struct DiscountOptions {
