@@ -28,7 +28,8 @@ class CudaUpdateGraph final : public UpdateGraph {
     if (!batch_.obs.defined()) {
       batch_ = MapBatch(batch, [](const at::Tensor& t) { return t.clone(); });
     } else {
-      at::_foreach_copy_(TensorsOf(batch_), TensorsOf(batch), /*non_blocking=*/true);
+      const std::vector<at::Tensor> from = TensorsOf(batch), to = TensorsOf(batch_);
+      for (size_t i = 0; i < to.size(); ++i) to[i].copy_(from[i], /*non_blocking=*/true);
     }
     noise_.Rewind(noise);
     if (recorded_) {
