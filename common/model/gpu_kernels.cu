@@ -447,6 +447,27 @@ __global__ void SampleBackwardKernel(int64_t size, bool squashed, const float* c
   dlog_std[i] = daction[i] * slope * noise;
 }
 
+__global__ void GaussianKlForwardKernel(GaussianPairs pairs, float* kl) {
+  const int64_t i = Element();
+  if (i >= pairs.size) return;
+  const float ratio = pairs.p_std[i] / pairs.q_std[i];
+  const float shift = (pairs.p_mean[i] - pairs.q_mean[i]) / pairs.q_std[i];
+  kl[i] = 0.5f * (ratio * ratio + shift * shift - 1.0f - logf(ratio * ratio));
+}
+
+__global__ void GaussianKlBackwardKernel(GaussianPairs pairs, const float* dkl,
+                                         GaussianGradients out) {
+  const int64_t i = Element();
+  if (i >= pairs.size) return;
+  const float d = dkl[i], p_std = pairs.p_std[i], q_std = pairs.q_std[i];
+  const float ratio = p_std / q_std, shift = (pairs.p_mean[i] - pairs.q_mean[i]) / q_std;
+  const float dmean = d * shift / q_std;
+  if (out.p_mean != nullptr) out.p_mean[i] = dmean;
+  if (out.q_mean != nullptr) out.q_mean[i] = -dmean;
+  if (out.p_std != nullptr) out.p_std[i] = d * (ratio / q_std - 1.0f / p_std);
+  if (out.q_std != nullptr) out.q_std[i] = d * (1.0f - ratio * ratio - shift * shift) / q_std;
+}
+
 constexpr int kSumThreads = 512;
 constexpr int64_t kSumBlockElements = 4096;
 
@@ -767,6 +788,21 @@ int SampleBackward(int64_t size, bool squashed, const float* centre, const float
   if (size == 0) return 0;
   SampleBackwardKernel<<<Blocks(size, kElementThreads), kElementThreads, 0, stream>>>(
       size, squashed, centre, log_std, eps, daction, dcentre, dlog_std);
+  return cudaGetLastError();
+}
+
+int GaussianKlForward(const GaussianPairs& pairs, float* kl, Stream stream) {
+  if (pairs.size == 0) return 0;
+  GaussianKlForwardKernel<<<Blocks(pairs.size, kElementThreads), kElementThreads, 0, stream>>>(
+      pairs, kl);
+  return cudaGetLastError();
+}
+
+int GaussianKlBackward(const GaussianPairs& pairs, const float* dkl, const GaussianGradients& out,
+                       Stream stream) {
+  if (pairs.size == 0) return 0;
+  GaussianKlBackwardKernel<<<Blocks(pairs.size, kElementThreads), kElementThreads, 0, stream>>>(
+      pairs, dkl, out);
   return cudaGetLastError();
 }
 

@@ -100,6 +100,19 @@ int SampleBackward(int64_t size, bool squashed, const float* centre, const float
                    const float* eps, const float* daction, float* dcentre, float* dlog_std,
                    Stream stream);
 
+// KL(p || q) of Gaussians in nats, for each of `size` dimensions.
+struct GaussianPairs {
+  int64_t size = 0;
+  const float *p_mean, *p_std, *q_mean, *q_std;
+};
+int GaussianKlForward(const GaussianPairs& pairs, float* kl, Stream stream);
+// Gradients of the four; null for those that are not wanted.
+struct GaussianGradients {
+  float *p_mean, *p_std, *q_mean, *q_std;
+};
+int GaussianKlBackward(const GaussianPairs& pairs, const float* dkl, const GaussianGradients& out,
+                       Stream stream);
+
 // out[0] = sum_t rho^t / T mean(x_t), x [outer, T, inner]; with y [like x]: of (x - y)^2.
 struct TimeRows {
   int64_t outer = 1, steps = 0, inner = 0;

@@ -40,6 +40,9 @@ class GpuLayers {
   // All of one shape; no gradient reaches eps.
   virtual at::Tensor Sample(bool squashed, const at::Tensor& centre, const at::Tensor& log_std,
                             const at::Tensor& eps) const = 0;
+  // GaussianKl() of math.h; all of one shape.
+  virtual at::Tensor GaussianKl(const at::Tensor& p_mean, const at::Tensor& p_std,
+                                const at::Tensor& q_mean, const at::Tensor& q_std) const = 0;
   // TimeMean() of the mean over all other dimensions of x; with y defined, of (x - y)^2. No
   // gradient reaches y. -> [].
   virtual at::Tensor TimeMeanOf(const at::Tensor& x, int64_t time_dim, double rho,

@@ -382,6 +382,38 @@ class SampleFunction : public torch::autograd::Function<SampleFunction> {
   }
 };
 
+class GaussianKlFunction : public torch::autograd::Function<GaussianKlFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& p_mean, const at::Tensor& p_std,
+                            const at::Tensor& q_mean, const at::Tensor& q_std) {
+    const variable_list parts = {p_mean, p_std, q_mean, q_std};
+    at::Tensor kl = at::empty_like(p_mean);
+    Check(gpu::GaussianKlForward(PairsOf(parts), kl.data_ptr<float>(), CurrentStream()));
+    ctx->save_for_backward(parts);
+    return kl;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list parts = ctx->get_saved_variables();
+    const at::Tensor dkl = grads[0].contiguous();
+    variable_list result(parts.size());
+    for (size_t i = 0; i < parts.size(); ++i) {
+      if (ctx->needs_input_grad(i)) result[i] = at::empty_like(parts[i]);
+    }
+    const auto target = [&](size_t i) {
+      return result[i].defined() ? result[i].data_ptr<float>() : nullptr;
+    };
+    Check(gpu::GaussianKlBackward(PairsOf(parts), Data(dkl),
+                                  {target(0), target(1), target(2), target(3)}, CurrentStream()));
+    return result;
+  }
+
+ private:
+  static gpu::GaussianPairs PairsOf(const variable_list& parts) {
+    return {parts[0].numel(), Data(parts[0]), Data(parts[1]), Data(parts[2]), Data(parts[3])};
+  }
+};
+
 class TimeMeanFunction : public torch::autograd::Function<TimeMeanFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const Optional& y,
@@ -466,6 +498,16 @@ class CudaLayers final : public GpuLayers {
                 eps.sizes(), " for a policy of ", centre.sizes());
     return SampleFunction::apply(centre.contiguous(), log_std.contiguous(),
                                  eps.detach().contiguous(), squashed);
+  }
+
+  at::Tensor GaussianKl(const at::Tensor& p_mean, const at::Tensor& p_std, const at::Tensor& q_mean,
+                        const at::Tensor& q_std) const override {
+    TORCH_CHECK(p_std.sizes() == p_mean.sizes() && q_mean.sizes() == p_mean.sizes() &&
+                    q_std.sizes() == p_mean.sizes(),
+                "Gaussians of ", p_mean.sizes(), ", ", p_std.sizes(), ", ", q_mean.sizes(), " and ",
+                q_std.sizes());
+    return GaussianKlFunction::apply(p_mean.contiguous(), p_std.contiguous(), q_mean.contiguous(),
+                                     q_std.contiguous());
   }
 
   at::Tensor TimeMeanOf(const at::Tensor& x, int64_t time_dim, double rho,

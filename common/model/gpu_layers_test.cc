@@ -73,6 +73,26 @@ TEST_F(GpuLayersTest, SamplesBothKindsOfPolicy) {
   }
 }
 
+TEST_F(GpuLayersTest, ComparesGaussians) {
+  const at::Tensor std = 0.1 + at::rand({40, 6}), other = 0.1 + at::rand({40, 6});
+  ExpectSame(
+      {at::randn({40, 6}), std, at::randn({40, 6}), other},
+      [](const Tensors& t) { return FindGpuLayers()->GaussianKl(t[0], t[1], t[2], t[3]); },
+      [](const Tensors& t) { return GaussianKl(t[0], t[1], t[2], t[3]); });
+  // Gradients of one of the two only, and of parts of a wider tensor.
+  const at::Tensor q = at::rand({40, 12}) + 0.1;
+  ExpectSame(
+      {at::rand({40, 12}) + 0.1},
+      [&](const Tensors& t) {
+        const Tensors p = t[0].chunk(2, -1), rest = q.to(at::kCUDA).chunk(2, -1);
+        return FindGpuLayers()->GaussianKl(rest[0], rest[1], p[0], p[1]);
+      },
+      [&](const Tensors& t) {
+        const Tensors p = t[0].chunk(2, -1), rest = q.to(at::kDouble).chunk(2, -1);
+        return GaussianKl(rest[0], rest[1], p[0], p[1]);
+      });
+}
+
 TEST_F(GpuLayersTest, WeighsMeansOverTime) {
   for (const int64_t width : {1, 3, 500}) {
     const at::Tensor y = at::randn({3, 40, width});

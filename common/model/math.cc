@@ -44,6 +44,9 @@ at::Tensor SquashCorrection(const at::Tensor& action) {
 
 at::Tensor GaussianKl(const at::Tensor& p_mean, const at::Tensor& p_std, const at::Tensor& q_mean,
                       const at::Tensor& q_std) {
+  if (const GpuLayers* gpu = GpuLayersOf(q_std)) {
+    return gpu->GaussianKl(p_mean, p_std, q_mean, q_std);
+  }
   const at::Tensor ratio = (p_std / q_std).square();
   const at::Tensor shift = ((p_mean - q_mean) / q_std).square();
   return 0.5 * (ratio + shift - 1 - at::log(ratio));
