@@ -16,6 +16,12 @@ constexpr int kBackwardWarps = 8;
 constexpr int kMaxNormBlocks = 264;  // Of a backward with sums to add up: 2 a multiprocessor.
 constexpr int kTwoHotWarps = 4;
 
+// Whether four columns of every row can be loaded at once.
+__host__ __device__ bool Aligned(const float* data, int64_t head_stride = 0,
+                                 int64_t row_stride = 0) {
+  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && head_stride % 4 == 0 && row_stride % 4 == 0;
+}
+
 __device__ float WarpSum(float v) {
   for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync(kAll, v, o);
   return v;
@@ -567,12 +573,23 @@ __global__ void __launch_bounds__(kMaxPercentileSize)
 
 constexpr int kSelectBlocks = 64;  // For each row.
 
+template <typename T>
+__device__ void CopyOverGrid(const T* __restrict__ from, T* __restrict__ to, int64_t size) {
+#pragma unroll 4
+  for (int64_t i = Element(); i < size; i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
+    to[i] = from[i];
+  }
+}
+
 __global__ void SelectHeadsKernel(HeadTensors tensors, const int64_t* heads) {
   const HeadTensor tensor = tensors.tensors[blockIdx.y];
   const float* from = tensor.from + heads[blockIdx.z] * tensor.size;
   float* to = tensor.to + blockIdx.z * tensor.size;
-  for (int64_t i = Element(); i < tensor.size; i += static_cast<int64_t>(gridDim.x) * blockDim.x) {
-    to[i] = from[i];
+  if (tensor.size % 4 == 0 && Aligned(from) && Aligned(to)) {
+    CopyOverGrid(reinterpret_cast<const float4*>(from), reinterpret_cast<float4*>(to),
+                 tensor.size / 4);
+  } else {
+    CopyOverGrid(from, to, tensor.size);
   }
 }
 
@@ -629,10 +646,6 @@ int NormBlocks(const NormLayer& layer) {
   const int64_t most = kMaxNormBlocks / layer.heads;
   const int blocks = Blocks(layer.rows, kBackwardWarps);
   return most < 1 ? 1 : blocks < most ? blocks : static_cast<int>(most);
-}
-
-bool Aligned(const float* data, int64_t head_stride = 0, int64_t row_stride = 0) {
-  return reinterpret_cast<uintptr_t>(data) % 16 == 0 && head_stride % 4 == 0 && row_stride % 4 == 0;
 }
 
 // Calls f(width, chunks, simnorm) with the constants of the norm kernels. quads: whether four

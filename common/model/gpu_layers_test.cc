@@ -133,10 +133,11 @@ TEST_F(GpuLayersTest, FindsPercentiles) {
 }
 
 TEST_F(GpuLayersTest, SelectsHeads) {
-  const Tensors all = {at::randn({5, 33, 70}).to(at::kCUDA), at::randn({5, 7}).to(at::kCUDA)};
+  const Tensors all = {at::randn({5, 33, 70}).to(at::kCUDA), at::randn({5, 512, 48}).to(at::kCUDA),
+                       at::randn({5, 7}).to(at::kCUDA)};
   const at::Tensor heads = at::tensor({3, 1}, at::kLong).to(at::kCUDA);
   const Tensors two = FindGpuLayers()->SelectHeads(all, heads);
-  ASSERT_EQ(two.size(), 2);
+  ASSERT_EQ(two.size(), all.size());
   for (size_t i = 0; i < all.size(); ++i) {
     EXPECT_TRUE(two[i].equal(all[i].index_select(0, heads)));
   }
