@@ -453,6 +453,53 @@ __global__ void SampleBackwardKernel(int64_t size, bool squashed, const float* c
   dlog_std[i] = daction[i] * slope * noise;
 }
 
+constexpr int kRowWarps = 4;  // A block of the kernels that sum rows, a warp each.
+
+// out[row] = sum of term(i) over the row's elements i.
+template <typename Term>
+__device__ void SumRow(int64_t rows, int64_t cols, float* out, const Term& term) {
+  const int lane = threadIdx.x % kWarp;
+  const int64_t row = static_cast<int64_t>(blockIdx.x) * kRowWarps + threadIdx.x / kWarp;
+  if (row >= rows) return;
+  float sum = 0;
+  for (int64_t c = lane; c < cols; c += kWarp) sum += term(row * cols + c);
+  sum = WarpSum(sum);
+  if (lane == 0) out[row] = sum;
+}
+
+__global__ void LogKernelForwardKernel(int64_t rows, int64_t cols, const float* eps,
+                                       const float* log_std, float* out) {
+  SumRow(rows, cols, out, [&](int64_t i) { return -0.5f * eps[i] * eps[i] - log_std[i]; });
+}
+
+__global__ void LogKernelBackwardKernel(int64_t rows, int64_t cols, const float* eps,
+                                        const float* dout, float* deps, float* dlog_std) {
+  const int64_t i = Element();
+  if (i >= rows * cols) return;
+  const float d = dout[i / cols];
+  if (deps != nullptr) deps[i] = -d * eps[i];
+  if (dlog_std != nullptr) dlog_std[i] = -d;
+}
+
+constexpr float kSquashGuard = 1e-6f;
+
+__global__ void SquashCorrectionForwardKernel(int64_t rows, int64_t cols, const float* action,
+                                              float* out) {
+  SumRow(rows, cols, out, [&](int64_t i) {
+    const float slope = 1.0f - action[i] * action[i];
+    // As LibTorch's relu, NaN stays NaN.
+    return logf((slope < 0.0f ? 0.0f : slope) + kSquashGuard);
+  });
+}
+
+__global__ void SquashCorrectionBackwardKernel(int64_t rows, int64_t cols, const float* action,
+                                               const float* dout, float* daction) {
+  const int64_t i = Element();
+  if (i >= rows * cols) return;
+  const float slope = 1.0f - action[i] * action[i];
+  daction[i] = slope <= 0.0f ? 0.0f : -2.0f * action[i] * dout[i / cols] / (slope + kSquashGuard);
+}
+
 __global__ void GaussianKlForwardKernel(GaussianPairs pairs, float* kl) {
   const int64_t i = Element();
   if (i >= pairs.size) return;
@@ -801,6 +848,38 @@ int SampleBackward(int64_t size, bool squashed, const float* centre, const float
   if (size == 0) return 0;
   SampleBackwardKernel<<<Blocks(size, kElementThreads), kElementThreads, 0, stream>>>(
       size, squashed, centre, log_std, eps, daction, dcentre, dlog_std);
+  return cudaGetLastError();
+}
+
+int LogKernelForward(int64_t rows, int64_t cols, const float* eps, const float* log_std, float* out,
+                     Stream stream) {
+  if (rows == 0) return 0;
+  LogKernelForwardKernel<<<Blocks(rows, kRowWarps), kRowWarps * kWarp, 0, stream>>>(rows, cols, eps,
+                                                                                    log_std, out);
+  return cudaGetLastError();
+}
+
+int LogKernelBackward(int64_t rows, int64_t cols, const float* eps, const float* dout, float* deps,
+                      float* dlog_std, Stream stream) {
+  if (rows * cols == 0) return 0;
+  LogKernelBackwardKernel<<<Blocks(rows * cols, kElementThreads), kElementThreads, 0, stream>>>(
+      rows, cols, eps, dout, deps, dlog_std);
+  return cudaGetLastError();
+}
+
+int SquashCorrectionForward(int64_t rows, int64_t cols, const float* action, float* out,
+                            Stream stream) {
+  if (rows == 0) return 0;
+  SquashCorrectionForwardKernel<<<Blocks(rows, kRowWarps), kRowWarps * kWarp, 0, stream>>>(
+      rows, cols, action, out);
+  return cudaGetLastError();
+}
+
+int SquashCorrectionBackward(int64_t rows, int64_t cols, const float* action, const float* dout,
+                             float* daction, Stream stream) {
+  if (rows * cols == 0) return 0;
+  SquashCorrectionBackwardKernel<<<Blocks(rows * cols, kElementThreads), kElementThreads, 0,
+                                   stream>>>(rows, cols, action, dout, daction);
   return cudaGetLastError();
 }
 

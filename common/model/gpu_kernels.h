@@ -100,6 +100,19 @@ int SampleBackward(int64_t size, bool squashed, const float* centre, const float
                    const float* eps, const float* daction, float* dcentre, float* dlog_std,
                    Stream stream);
 
+// out[r] = sum_c(-eps^2 / 2 - log_std), eps and log_std [rows, cols].
+int LogKernelForward(int64_t rows, int64_t cols, const float* eps, const float* log_std, float* out,
+                     Stream stream);
+// deps, dlog_std: null where not wanted.
+int LogKernelBackward(int64_t rows, int64_t cols, const float* eps, const float* dout, float* deps,
+                      float* dlog_std, Stream stream);
+
+// out[r] = sum_c log(relu(1 - action^2) + 1e-6), action [rows, cols].
+int SquashCorrectionForward(int64_t rows, int64_t cols, const float* action, float* out,
+                            Stream stream);
+int SquashCorrectionBackward(int64_t rows, int64_t cols, const float* action, const float* dout,
+                             float* daction, Stream stream);
+
 // KL(p || q) of Gaussians in nats, for each of `size` dimensions.
 struct GaussianPairs {
   int64_t size = 0;

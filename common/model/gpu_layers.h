@@ -40,6 +40,10 @@ class GpuLayers {
   // All of one shape; no gradient reaches eps.
   virtual at::Tensor Sample(bool squashed, const at::Tensor& centre, const at::Tensor& log_std,
                             const at::Tensor& eps) const = 0;
+  // sum_A(-eps^2/2 - log_std), both [.., A] -> [..].
+  virtual at::Tensor LogKernel(const at::Tensor& eps, const at::Tensor& log_std) const = 0;
+  // SquashCorrection() of math.h.
+  virtual at::Tensor SquashCorrection(const at::Tensor& action) const = 0;
   // GaussianKl() of math.h; all of one shape.
   virtual at::Tensor GaussianKl(const at::Tensor& p_mean, const at::Tensor& p_std,
                                 const at::Tensor& q_mean, const at::Tensor& q_std) const = 0;

@@ -382,6 +382,52 @@ class SampleFunction : public torch::autograd::Function<SampleFunction> {
   }
 };
 
+class LogKernelFunction : public torch::autograd::Function<LogKernelFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& eps,
+                            const at::Tensor& log_std) {
+    at::Tensor out = at::empty(eps.sizes().slice(0, eps.dim() - 1), eps.options());
+    Check(gpu::LogKernelForward(out.numel(), eps.size(-1), Data(eps), Data(log_std),
+                                out.data_ptr<float>(), CurrentStream()));
+    ctx->save_for_backward({eps});
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const at::Tensor eps = ctx->get_saved_variables()[0];
+    const at::Tensor dout = grads[0].contiguous();
+    variable_list result(2);
+    for (size_t i = 0; i < 2; ++i) {
+      if (ctx->needs_input_grad(i)) result[i] = at::empty_like(eps);
+    }
+    Check(gpu::LogKernelBackward(dout.numel(), eps.size(-1), Data(eps), Data(dout),
+                                 result[0].defined() ? result[0].data_ptr<float>() : nullptr,
+                                 result[1].defined() ? result[1].data_ptr<float>() : nullptr,
+                                 CurrentStream()));
+    return result;
+  }
+};
+
+class SquashCorrectionFunction : public torch::autograd::Function<SquashCorrectionFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& action) {
+    at::Tensor out = at::empty(action.sizes().slice(0, action.dim() - 1), action.options());
+    Check(gpu::SquashCorrectionForward(out.numel(), action.size(-1), Data(action),
+                                       out.data_ptr<float>(), CurrentStream()));
+    ctx->save_for_backward({action});
+    return out;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const at::Tensor action = ctx->get_saved_variables()[0];
+    const at::Tensor dout = grads[0].contiguous();
+    at::Tensor daction = at::empty_like(action);
+    Check(gpu::SquashCorrectionBackward(dout.numel(), action.size(-1), Data(action), Data(dout),
+                                        daction.data_ptr<float>(), CurrentStream()));
+    return {daction};
+  }
+};
+
 class GaussianKlFunction : public torch::autograd::Function<GaussianKlFunction> {
  public:
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& p_mean, const at::Tensor& p_std,
@@ -498,6 +544,16 @@ class CudaLayers final : public GpuLayers {
                 eps.sizes(), " for a policy of ", centre.sizes());
     return SampleFunction::apply(centre.contiguous(), log_std.contiguous(),
                                  eps.detach().contiguous(), squashed);
+  }
+
+  at::Tensor LogKernel(const at::Tensor& eps, const at::Tensor& log_std) const override {
+    TORCH_CHECK(eps.sizes() == log_std.sizes(), "noise of shape ", eps.sizes(),
+                " for a log std of ", log_std.sizes());
+    return LogKernelFunction::apply(eps.contiguous(), log_std.contiguous());
+  }
+
+  at::Tensor SquashCorrection(const at::Tensor& action) const override {
+    return SquashCorrectionFunction::apply(action.contiguous());
   }
 
   at::Tensor GaussianKl(const at::Tensor& p_mean, const at::Tensor& p_std, const at::Tensor& q_mean,

@@ -73,6 +73,21 @@ TEST_F(GpuLayersTest, SamplesBothKindsOfPolicy) {
   }
 }
 
+TEST_F(GpuLayersTest, SumsLogDensities) {
+  const at::Tensor eps = at::randn({3, 40, 38});
+  ExpectSame(
+      {at::randn({3, 40, 38}), eps}, [](const Tensors& t) { return GaussianLogProb(t[0], t[1]); },
+      [](const Tensors& t) { return GaussianLogProb(t[0], t[1]); });
+  ExpectSame(
+      {at::randn({3, 40, 38})},
+      [&](const Tensors& t) { return GaussianLogProb(eps.to(at::kCUDA), t[0]); },
+      [&](const Tensors& t) { return GaussianLogProb(eps.to(at::kDouble), t[0]); });
+  const auto squash = [](const Tensors& t) { return SquashCorrection(t[0]); };
+  at::Tensor action = 1.8 * at::rand({3, 40, 38}) - 0.9;
+  action[0][0][0] = 1;  // Saturated: no gradient.
+  ExpectSame({action}, squash, squash);
+}
+
 TEST_F(GpuLayersTest, ComparesGaussians) {
   const at::Tensor std = 0.1 + at::rand({40, 6}), other = 0.1 + at::rand({40, 6});
   ExpectSame(

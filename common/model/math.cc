@@ -13,6 +13,7 @@ constexpr double kHalfLog2Pi = 0.9189385332046727;
 
 // sum_A(-eps^2/2 - log_std).
 at::Tensor LogKernel(const at::Tensor& eps, const at::Tensor& log_std) {
+  if (const GpuLayers* gpu = GpuLayersOf(log_std)) return gpu->LogKernel(eps, log_std);
   return (-0.5 * eps.square() - log_std).sum(-1);
 }
 
@@ -39,6 +40,7 @@ at::Tensor ScaledGaussianLogProb(const at::Tensor& eps, const at::Tensor& log_st
 }
 
 at::Tensor SquashCorrection(const at::Tensor& action) {
+  if (const GpuLayers* gpu = GpuLayersOf(action)) return gpu->SquashCorrection(action);
   return at::log(at::relu(1 - action.square()) + 1e-6).sum(-1);
 }
 
