@@ -369,7 +369,9 @@ TEST(LearnerRunTest, ResumesWithTheRowsThatAreJournaled) {
   v1::RunStatus status;
   process.front().progress.FillStatus(&status);
   EXPECT_EQ(status.updates(), kTotal);
-  EXPECT_EQ(status.decisions(), process.replay().Info().inserted_decisions());
+  EXPECT_GE(status.decisions(), kTotal);
+  // The actor goes on until it hears that the run is over.
+  EXPECT_LE(status.decisions(), process.replay().Info().inserted_decisions());
 }
 
 TEST(LearnerRunTest, ALearnerThatDiedUsedVersionsThatItsSuccessorDoesNot) {
