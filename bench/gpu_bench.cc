@@ -128,6 +128,7 @@ class FilledReplay {
     limits.set_max_updates_behind(1e15);
     v1::ConfigureRequest configure;
     *configure.mutable_table() = MakeTableConfig(config, SizesOf(task), "gpu_bench", limits);
+    configure.mutable_table()->set_journal(v1::TableConfig::NONE);
     POMPC_CHECK_OK(replay_.Configure(configure));
     const int64_t actions = kSegmentRows * task.action;
     for (int64_t i = 0; i < kReplayRows / kSegmentRows; ++i) {
