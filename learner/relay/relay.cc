@@ -12,6 +12,9 @@ namespace pompc {
 namespace {
 
 constexpr absl::Duration kTick = absl::Milliseconds(200);  // Between looks at all but parameters.
+// Without subscribers for so long, once the run is finished, all have left: one whose connection
+// broke comes back sooner.
+constexpr absl::Duration kReturnWait = absl::Seconds(3);
 constexpr std::chrono::seconds kCallTimeout(10);
 
 // Starts a call upstream that shares the deadline and the end of the call that it is for.
@@ -55,11 +58,15 @@ Relay::Relay(const std::string& upstream, uint64_t backoff_seed, Clock* clock,
 
 absl::Status Relay::Run(const Event& stop) {
   LearnerWatch watch(&client_, clock_);
+  absl::Time last_connected = clock_->Now();
   while (!stop.WaitUntil(clock_, clock_->Now() + kTick)) {
     publisher_.GreatestLag(updates_);
     if (run_finished_) {  // The learner leaves after us, and we after those who report through us.
-      if (publisher_.AwaitLeft(clock_->Now())) break;
+      const absl::Time now = clock_->Now();
+      if (!publisher_.AwaitLeft(now)) last_connected = now;
+      if (now - last_connected >= kReturnWait) break;
     } else {
+      last_connected = clock_->Now();
       POMPC_RETURN_IF_ERROR(watch.Check(reader_.status(), last_join()));
     }
   }

@@ -81,7 +81,7 @@ class DirectWriter final : public ReplayWriter {
     segment.set_sequence(++sequence_);
     BoundedQueue<absl::Status> answer(1);
     replay_->Append(replay_->NewTicket(), std::move(segment),
-                    [&answer](absl::StatusOr<Replay::Appended> appended) {
+                    [&answer](const absl::StatusOr<Replay::Appended>& appended) {
                       (void)answer.Push(appended.status());
                     });
     const absl::StatusOr<absl::Status> status = answer.Pop();
