@@ -47,7 +47,7 @@ TEST(MetricTableTest, NamesFollowTheRules) {
         EXPECT_EQ(stem.ends_with("_" + std::string(unit)), spec.unit == unit) << unit;
       }
     }
-    EXPECT_TRUE(spec.help.ends_with(".")) << spec.help;
+    EXPECT_TRUE(spec.help.ends_with('.')) << spec.help;
     EXPECT_EQ(spec.buckets.empty(), spec.type != MetricType::kHistogram);
     EXPECT_TRUE(std::is_sorted(spec.buckets.begin(), spec.buckets.end()));
   }

@@ -56,7 +56,7 @@ const Case kCases[] = {{5, 24, Activation::kMish, false},    {33, 96, Activation
 TEST_P(KernelsTest, NormalisedLayerMatchesOperatorsForwardAndBackward) {
   for (const Case& c : kCases) {
     SCOPED_TRACE(testing::Message() << c.rows << "x" << c.cols);
-    auto leaf = [](at::Tensor t) { return t.requires_grad_(true); };
+    auto leaf = [](const at::Tensor& t) { return t.requires_grad_(true); };
     at::Tensor x = leaf(Random({c.rows, c.cols}, 3.0)), bias = leaf(Random({c.cols}));
     at::Tensor gain = leaf(1 + Random({c.cols}, 0.1)), shift = leaf(Random({c.cols}));
     at::Tensor mask = c.masked ? at::bernoulli(at::full({c.rows, c.cols}, 0.7)) / 0.7

@@ -43,7 +43,7 @@ void AppendStream::OnReadDone(bool ok) {
     ticket_ = ticket;
   }
   replay_->Append(ticket, std::move(segment),
-                  [self = self_](absl::StatusOr<Replay::Appended> r) { self->OnStored(r); });
+                  [self = self_](const absl::StatusOr<Replay::Appended>& r) { self->OnStored(r); });
   // The peer may have gone before Replay knew the ticket.
   absl::MutexLock lock(&mu_);
   EndIfCancelled();

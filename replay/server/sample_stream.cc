@@ -76,8 +76,9 @@ void SampleStream::DrawNext() {
     batch_size = batch_size_;
     buffers = batch_->buffers();
   }
-  replay_->Sample(ticket, layout, batch_size, std::move(buffers),
-                  [self = self_](absl::StatusOr<Replay::Drawn> drawn) { self->OnDrawn(drawn); });
+  replay_->Sample(
+      ticket, layout, batch_size, std::move(buffers),
+      [self = self_](const absl::StatusOr<Replay::Drawn>& drawn) { self->OnDrawn(drawn); });
   // The stream may have been ended before Replay knew the ticket.
   absl::MutexLock lock(&mu_);
   EndIfIdle();

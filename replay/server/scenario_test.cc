@@ -153,7 +153,7 @@ TEST_P(ScenarioTest, GivesTheExpectedOutput) {
   std::ifstream file(path);
   ASSERT_TRUE(file.is_open()) << path;
   auto scenario = std::make_unique<Scenario>();
-  std::string line, command, expected, actual;
+  std::string line, command, expected;
   int line_number = 0, commands = 0;
   const auto finish = [&] {
     if (command.empty()) return;
