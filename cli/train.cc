@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <memory>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -65,21 +66,39 @@ class SocketFolder {
   const std::string path_;
 };
 
-// A TCP port of the loopback interface that nobody listens on at this moment.
-absl::StatusOr<int> FreePort() {
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return absl::ErrnoToStatus(errno, "socket");
-  sockaddr_in address = {};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof(address);
-  const bool ok = bind(fd, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
-                  getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size) == 0;
-  const int error = errno;
-  close(fd);
-  if (!ok) return absl::ErrnoToStatus(error, "no free port on 127.0.0.1");
-  return ntohs(address.sin_port);
-}
+// A TCP port of the loopback interface, kept for one of our children by a socket that is bound to
+// it and never listens: nobody is given such a port, and SO_REUSEADDR lets the child listen on it,
+// also after a restart.
+class KeptPort {
+ public:
+  static absl::StatusOr<KeptPort> Create() {
+    KeptPort port(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    const int yes = 1;
+    if (port.socket_ < 0 ||
+        setsockopt(port.socket_, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0 ||
+        bind(port.socket_, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
+        getsockname(port.socket_, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
+      return absl::ErrnoToStatus(errno, "no free port on 127.0.0.1");
+    }
+    port.number_ = ntohs(address.sin_port);
+    return port;
+  }
+  KeptPort(KeptPort&& other) noexcept
+      : socket_(std::exchange(other.socket_, -1)), number_(other.number_) {}
+  ~KeptPort() {
+    if (socket_ >= 0) close(socket_);
+  }
+  int number() const { return number_; }
+
+ private:
+  explicit KeptPort(int socket) : socket_(socket) {}
+  int socket_;
+  int number_ = 0;
+};
 
 // Draws the panel over itself in a terminal; elsewhere a line now and then.
 class Display {
@@ -172,8 +191,9 @@ class Run {
   }
 
   absl::Status Add(const std::string& name, std::vector<std::string> argv, bool may_leave) {
-    POMPC_ASSIGN_OR_RETURN(const int port, FreePort());
-    const std::string metrics = absl::StrCat("127.0.0.1:", port);
+    POMPC_ASSIGN_OR_RETURN(KeptPort port, KeptPort::Create());
+    const std::string metrics = absl::StrCat("127.0.0.1:", port.number());
+    ports_.push_back(std::move(port));
     argv.insert(argv.end(), {"--metrics-listen", metrics});
     // Prometheus's file discovery format.
     targets_.push_back(absl::StrFormat(
@@ -197,6 +217,7 @@ class Run {
   const SocketFolder& sockets_;
   Supervisor* const supervisor_;
   std::vector<std::string> targets_;
+  std::vector<KeptPort> ports_;  // Of /metrics.
 };
 
 }  // namespace
