@@ -48,7 +48,8 @@ ShardedSampler::ShardedSampler(const RemoteSamplerOptions& options, Schema schem
       clock_(clock),
       reconnects_metric_(metrics->GetCounter("pompc_rpc_reconnects_total")),
       plan_(std::move(plan)),
-      infos_(channels.size()) {
+      infos_(channels.size()),
+      drawn_decisions_(channels.size()) {
   const int shards = static_cast<int>(channels.size());
   RetryPolicy reconnect = options.retry;
   reconnect.max_backoff = std::max(reconnect.max_backoff, kLongestBackoff);
@@ -203,6 +204,8 @@ absl::StatusOr<bool> ShardedSampler::Round() {
                      {.decisions = answer.inserted_decisions(),
                       .windows = answer.stored_windows(),
                       .weight = weight});
+      absl::MutexLock lock(&mu_);
+      drawn_decisions_[call.shard] = answer.inserted_decisions();
     } else {
       complete = false;
       Lose(call.shard, call.status);
@@ -353,7 +356,13 @@ absl::StatusOr<v1::InfoResponse> ShardedSampler::Info() {
   absl::MutexLock lock(&mu_);
   for (const auto& call : calls) {
     std::optional<v1::InfoResponse>& info = infos_[call.shard];
-    if (call.status.ok()) info = call.response;
+    if (call.status.ok()) {
+      info = call.response;
+    } else if (info.has_value()) {
+      // What is told of a shard that is away must not fall behind what its draws have told.
+      info->set_inserted_decisions(
+          std::max<int64_t>(info->inserted_decisions(), drawn_decisions_[call.shard]));
+    }
     if (!info.has_value()) {
       return absl::UnavailableError(absl::StrCat("replay server ", shards_[call.shard].name,
                                                  " does not answer: ", call.status.ToString()));

@@ -136,6 +136,7 @@ class ShardedSampler final : public ReplaySampler {
   std::set<grpc::ClientContext*> contexts_ ABSL_GUARDED_BY(mu_);  // Of calls under way.
   // Last ones; empty before a shard has answered.
   std::vector<std::optional<v1::InfoResponse>> infos_ ABSL_GUARDED_BY(mu_);
+  std::vector<int64_t> drawn_decisions_ ABSL_GUARDED_BY(mu_);  // Of each shard, by its last draw.
 
   std::optional<Thread> thread_;  // Last, so that it starts when all else is there.
 };
