@@ -28,7 +28,7 @@ absl::Status Supervisor::Add(Child child) {
 
 absl::Status Supervisor::Start(Entry& entry, bool again) {
   POMPC_ASSIGN_OR_RETURN(ChildProcess process,
-                         ChildProcess::Start(entry.child.argv(), LogPath(entry.child.name)));
+                         ChildProcess::Start(entry.child.argv, LogPath(entry.child.name)));
   if (again) {
     ++restarts_;
     report_(absl::StrCat(entry.child.name, " started again (pid ", process.pid(), ")"));

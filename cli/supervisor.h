@@ -21,10 +21,9 @@ namespace pompc {
 class Supervisor {
  public:
   struct Child {
-    std::string name;  // "actor-3": shown, and the name of its log.
-    // Program and arguments; asked for at every start.
-    std::function<std::vector<std::string>()> argv;
-    bool may_leave = false;  // Exit code 0 is the end of its work, not a failure.
+    std::string name;               // "actor-3": shown, and the name of its log.
+    std::vector<std::string> argv;  // Program and arguments.
+    bool may_leave = false;         // Exit code 0 is the end of its work, not a failure.
   };
   static constexpr int kMaxFailures = 5;
 

@@ -160,7 +160,8 @@ class Run {
                                         "--run-dir",
                                         options_.run_dir,
                                         "--listen",
-                                        learner_address()};
+                                        learner_address(),
+                                        "--resume-if-begun"};
     for (int i = 0; i < config.replay().servers(); ++i) {
       const std::string name = absl::StrCat("replay-", i), address = sockets_.Address(name);
       std::vector<std::string> replay = {Program("pompc-replay"), "--listen", address};
@@ -199,17 +200,7 @@ class Run {
     targets_.push_back(absl::StrFormat(
         R"(  {"targets": ["%s"], "labels": {"process": "%s", "task": "%s", "preset": "%s"}})",
         metrics, name, options_.config.environment().task(), options_.config.preset()));
-    const bool resumes = name == "learner";
-    return supervisor_->Add({name,
-                             [this, argv, resumes] {
-                               std::vector<std::string> now = argv;
-                               // A learner that died before its first checkpoint begins anew.
-                               if (resumes && fs::exists(RunCheckpointPath(options_.run_dir))) {
-                                 now.push_back("--resume");
-                               }
-                               return now;
-                             },
-                             may_leave});
+    return supervisor_->Add({name, std::move(argv), may_leave});
   }
 
   const TrainOptions& options_;

@@ -1,7 +1,8 @@
 // pompc-learner: trains, and serves the run to actors, evaluators and displays.
 //
-// Ends with 0 when the run is complete or when it was asked to stop (SIGTERM, SIGINT: it writes a
-// checkpoint first), else with 1 and the reason on stderr.
+// Exit status: 0 when the run is complete; 130 when it was asked to stop before (SIGTERM, SIGINT:
+// it writes a checkpoint first), so that whoever restarts programs knows that there is more to do;
+// else 1, and the reason is on stderr.
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -26,6 +27,7 @@
 #include "learner/service/learner_run.h"
 #include "learner/service/learner_service.h"
 #include "learner/service/replay_link.h"
+#include "learner/service/run_checkpoint.h"
 #include "learner/service/run_lock.h"
 #include "replay/server/journal.h"
 #include "replay/server/replay.h"
@@ -37,7 +39,7 @@ namespace {
 struct Flags {
   std::string config, preset, run_dir, listen, metrics_listen;
   std::vector<std::string> sets, replay;
-  bool resume = false;
+  bool resume = false, resume_if_begun = false;
 };
 
 // A socket in the run's folder, or, when its path is too long for one, a port of this machine.
@@ -61,12 +63,14 @@ absl::StatusOr<std::unique_ptr<Replay>> EmbeddedReplay(const LearnerRunOptions& 
 absl::Status Main(const Flags& flags) {
   const Event& stop = TerminationRequest();
   LearnerRunOptions options;
+  // A learner that died before its first checkpoint has not begun.
+  options.resume = flags.resume || (flags.resume_if_begun &&
+                                    std::filesystem::exists(RunCheckpointPath(flags.run_dir)));
   // A run that resumes has its config in its folder.
   const std::string config_file =
-      flags.resume && flags.config.empty() ? flags.run_dir + "/config.textproto" : flags.config;
+      options.resume && flags.config.empty() ? flags.run_dir + "/config.textproto" : flags.config;
   POMPC_ASSIGN_OR_RETURN(options.config, LoadRunConfig(flags.preset, config_file, flags.sets));
   options.run_dir = flags.run_dir;
-  options.resume = flags.resume;
   std::error_code error;
   std::filesystem::create_directories(flags.run_dir, error);
   if (error) {
@@ -146,12 +150,20 @@ int main(int argc, char** argv) {
       ->expected(1, pompc::kMaxShards);
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "\"host:port\" for /metrics and /healthz; default: none");
-  app.add_flag("--resume", flags.resume, "Go on from the checkpoint in the run's folder");
+  CLI::Option* const resume =
+      app.add_flag("--resume", flags.resume, "Go on from the checkpoint in the run's folder");
+  app.add_flag("--resume-if-begun", flags.resume_if_begun,
+               "The same if there is one, else begin: for those who start a learner again "
+               "whenever it ends")
+      ->excludes(resume);
   CLI11_PARSE(app, argc, argv);
 
   pompc::InitLogging("learner");
   const absl::Status status = pompc::Main(flags);
   if (status.ok()) return 0;
+  if (absl::IsCancelled(status) && pompc::TerminationRequest().HasBeenNotified()) {
+    return 130;  // As `pompc train`.
+  }
   POMPC_LOG(ERROR) << "learner ends: " << status.ToString();
   return 1;
 }

@@ -109,20 +109,20 @@ absl::Status LearnerRun::Run(const Event& stop) {
   at::set_num_threads(options_.config.learner().threads());  // Of this thread.
   std::optional<v1::TaskSizes> sizes;
   while (!(sizes = front_->roster.AwaitSizes(clock_->Now() + kMoment)).has_value()) {
-    if (stop.HasBeenNotified()) return absl::OkStatus();
+    if (stop.HasBeenNotified()) return absl::CancelledError("asked to stop");
   }
-  absl::Status started = Start(*sizes, stop);
-  if (absl::IsCancelled(started) && stop.HasBeenNotified()) return absl::OkStatus();
-  POMPC_RETURN_IF_ERROR(started);
+  POMPC_RETURN_IF_ERROR(Start(*sizes, stop));
   front_->episodes.Open();
   POMPC_RETURN_IF_ERROR(Loop(stop));
-  if (schedule_->Complete(decisions_, updater_->updates())) {
+  const bool complete = schedule_->Complete(decisions_, updater_->updates());
+  if (complete) {
     POMPC_RETURN_IF_ERROR(SaveCheckpoint());
     Finish(stop);
   }
   front_->episodes.Close();  // What is acknowledged must be in the last checkpoint.
   POMPC_RETURN_IF_ERROR(SaveCheckpoint());
-  return SaveStatus();
+  POMPC_RETURN_IF_ERROR(SaveStatus());
+  return complete ? absl::OkStatus() : absl::CancelledError("asked to stop");
 }
 
 absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {

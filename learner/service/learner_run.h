@@ -65,8 +65,9 @@ class LearnerRun {
 
   RunFront& front() { return *front_; }
 
-  // Blocks until the run is complete, or `stop` is raised and a checkpoint is written: OK. Others:
-  // replay refused for good, losses that are not finite, a full disk...
+  // Blocks until the run is complete: OK. CANCELLED: `stop` was raised before; a checkpoint is
+  // written if the run had started. Others: replay refused for good, losses that are not finite, a
+  // full disk...
   absl::Status Run(const Event& stop);
 
  private:
