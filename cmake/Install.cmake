@@ -3,7 +3,11 @@
 # deploy/setup/packages.txt installs (gRPC, protobuf, Abseil, ...) stays the system's.
 get_property(binaries GLOBAL PROPERTY POMPC_BINARIES)
 set_target_properties(${binaries} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
+# `--component servers`: the programs that need nothing of lib/ and share/.
+set(servers pompc-relay pompc-replay)
+list(REMOVE_ITEM binaries ${servers})
 install(TARGETS ${binaries} RUNTIME DESTINATION bin)
+install(TARGETS ${servers} RUNTIME DESTINATION bin COMPONENT servers)
 
 set(libraries ${torch_lib}/libc10.so ${torch_lib}/libtorch_cpu.so ${torch_lib}/libgomp.so.1
   ${cuda_lib}/libcudart.so.13 ${cuda_lib}/libcupti.so.13 ${wheels}/mujoco/libmujoco.so.4.0.0)
