@@ -54,6 +54,7 @@ fetch() {
   for wheel in "$deps"/download/*.whl; do
     case $(basename "$wheel") in
       torch-*) unzip -q -o "$wheel" 'torch/lib/*' 'torch/include/*' '*/licenses/*' -x '*/libtorch_python.so' -d "$deps/wheels" ;;
+      kubernetes_validate-*) unzip -q -o "$wheel" '*/v1.34.0-local-strict/*' '*/licenses/*' -d "$deps/wheels" ;;
       *) unzip -q -o "$wheel" -d "$deps/wheels" ;;
     esac || die "could not unpack $(basename "$wheel")"
   done
@@ -80,6 +81,7 @@ fetch_more() {
   fetch "$file"
   printf '%s\n' "$want" >"$stamp"
 }
+fetch_more test "34 MB"
 case ${1:-} in
   --lint) fetch_more lint "50 MB" ;;
   --cuda-build) fetch_more nvcc "100 MB" ;;
