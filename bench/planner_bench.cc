@@ -226,7 +226,7 @@ std::pair<double, double> GemmRates() {
   at::Tensor c = at::empty({n, n});
   const std::vector<float> zeros(n);
   std::vector<float> packed(PackedSize(n, n));
-  Pack(b.const_data_ptr<float>(), n, 1, n, n, packed.data());
+  Kernels().pack(b.const_data_ptr<float>(), n, 1, n, n, packed.data());
   Contestant libtorch = {[&] { at::mm_out(c, a, b); }};
   Contestant ours = {[&] {
     Kernels().gemm_packed(n, n, n, a.const_data_ptr<float>(), n, false, packed.data(), zeros.data(),

@@ -59,17 +59,14 @@ struct Product {
     return Data(x) + (shared ? 0 : q * rows * in);
   }
 
-  // y[q] = bias[q] + x[q] W[q]^T; without a bias when it is undefined.
+  // y[q] = bias[q] + x[q] W[q]^T.
   void Forward(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                float* y) const {
     float* packed = Scratch(PackedSize(in, out));
-    static thread_local std::vector<float> zeros;
-    zeros.resize(out);
     for (int64_t q = 0; q < heads; ++q) {
-      Pack(Data(weight) + q * out * in, 1, in, in, out, packed);
-      Kernels().gemm_packed(rows, in, out, HeadInput(x, q), in, false, packed,
-                            bias.defined() ? Data(bias) + q * out : zeros.data(), 0,
-                            y + q * rows * out, out);
+      Kernels().pack(Data(weight) + q * out * in, 1, in, in, out, packed);
+      Kernels().gemm_packed(rows, in, out, HeadInput(x, q), in, false, packed, Data(bias) + q * out,
+                            0, y + q * rows * out, out);
     }
   }
 
@@ -83,12 +80,12 @@ struct Product {
       const float* du_q = du + q * rows * out;
       if (dx->defined()) {
         float* out_x = dx->data_ptr<float>() + (shared ? 0 : q * rows * in);
-        Pack(Data(weight) + q * out * in, in, 1, out, in, packed);
+        Kernels().pack(Data(weight) + q * out * in, in, 1, out, in, packed);
         Kernels().gemm_packed(rows, out, in, du_q, out, false, packed, out_x, in, out_x, in);
       }
       if (dweight->defined()) {
         float* out_w = dweight->data_ptr<float>() + q * out * in;
-        Pack(HeadInput(x, q), in, 1, rows, in, packed);
+        Kernels().pack(HeadInput(x, q), in, 1, rows, in, packed);
         Kernels().gemm_packed(out, rows, in, du_q, out, true, packed, out_w, in, out_w, in);
       }
     }
@@ -124,11 +121,10 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
 };
 
 NormActivation KernelLayer(const Product& product, const NormedLinearOptions& options, int64_t q,
-                           const at::Tensor& bias, const at::Tensor& gain, const at::Tensor& shift,
+                           const at::Tensor& gain, const at::Tensor& shift,
                            const at::Tensor& mask) {
   return {product.rows,
           product.out,
-          Data(bias) + q * product.out,
           Data(gain) + q * product.out,
           Data(shift) + q * product.out,
           mask.defined() ? Data(mask) + q * product.rows * product.out : nullptr,
@@ -153,11 +149,11 @@ class NormedLinearFunction : public torch::autograd::Function<NormedLinearFuncti
     at::Tensor u = ctx != nullptr ? at::empty_like(y) : y;
     at::Tensor statistics;
     if (ctx != nullptr) statistics = at::empty({product.heads, product.rows, 2}, x.options());
-    product.Forward(x, weight, at::Tensor(), u.data_ptr<float>());
+    product.Forward(x, weight, bias, u.data_ptr<float>());
     const int64_t stride = product.rows * product.out;
     for (int64_t q = 0; q < product.heads; ++q) {
       Kernels().norm_activation(
-          KernelLayer(product, options, q, bias, gain, shift, mask), Data(u) + q * stride,
+          KernelLayer(product, options, q, gain, shift, mask), Data(u) + q * stride,
           y.data_ptr<float>() + q * stride,
           ctx != nullptr ? statistics.data_ptr<float>() + q * product.rows * 2 : nullptr);
     }
@@ -183,7 +179,7 @@ class NormedLinearFunction : public torch::autograd::Function<NormedLinearFuncti
     const int64_t stride = product.rows * product.out;
     for (int64_t q = 0; q < product.heads; ++q) {
       Kernels().norm_activation_backward(
-          KernelLayer(product, options, q, bias, gain, shift, mask), Data(u) + q * stride,
+          KernelLayer(product, options, q, gain, shift, mask), Data(u) + q * stride,
           Data(statistics) + q * product.rows * 2, Data(dy) + q * stride,
           du.data_ptr<float>() + q * stride, dbias.data_ptr<float>() + q * product.out,
           dgain.data_ptr<float>() + q * product.out, dshift.data_ptr<float>() + q * product.out);

@@ -18,11 +18,10 @@ namespace pompc {
 // What follows LayerNorm in a normalised layer.
 enum class Activation { kMish, kSimNorm };
 
-// y = act(LayerNorm((x + bias) * mask) * gain + shift), row by row, epsilon 1e-5.
+// y = act(LayerNorm(x * mask) * gain + shift), row by row, epsilon 1e-5.
 struct NormActivation {
   int64_t rows = 0;
   int64_t cols = 0;
-  const float* bias = nullptr;   // [cols]
   const float* gain = nullptr;   // [cols]
   const float* shift = nullptr;  // [cols]
   const float* mask = nullptr;   // [rows, cols] dropout mask, already scaled; or null.
@@ -31,15 +30,12 @@ struct NormActivation {
   int64_t stride = 0;       // From row to row of x and of y; 0: cols. Forward only.
 };
 
-// The right-hand matrix of GemmPacked, [in, out], repacked into panels of kPanel columns,
-// zero-padded: [ceil(out / kPanel)][in][kPanel]. Element (k, j) is read from
-// matrix[k * in_stride + j * out_stride]: a LibTorch weight [out, in] has in_stride 1.
+// The right-hand matrix of gemm_packed, [in, out], repacked into panels of kPanel columns,
+// zero-padded: [ceil(out / kPanel)][in][kPanel].
 inline constexpr int64_t kPanel = 32;
 inline constexpr int64_t PackedSize(int64_t in, int64_t out) {
   return (out + kPanel - 1) / kPanel * kPanel * in;
 }
-void Pack(const float* matrix, int64_t in_stride, int64_t out_stride, int64_t in, int64_t out,
-          float* packed);
 
 // The action of a Gaussian policy network's output (m, x) [action_dim each] for standard normal
 // eps: tanh(m + eps std) when squashed, else clamp(tanh(m) + eps std, -1, 1); log std as in
@@ -59,7 +55,7 @@ struct KernelTable {
   // null. y may be x.
   void (*norm_activation)(const NormActivation& layer, const float* x, float* y, float* statistics);
   // Backward: x, statistics as above, dy [rows, cols] -> dx [rows, cols] (gradient of x, mask
-  // applied), and dbias, dgain, dshift [cols], which are overwritten.
+  // applied), dbias [cols] (its sum over the rows), and dgain, dshift [cols]; all are overwritten.
   void (*norm_activation_backward)(const NormActivation& layer, const float* x,
                                    const float* statistics, const float* dy, float* dx,
                                    float* dbias, float* dgain, float* dshift);
@@ -81,6 +77,11 @@ struct KernelTable {
   void (*policy_action)(const PolicyActionOptions& options, int64_t rows, const float* output,
                         const float* eps, float* action, int64_t action_stride);
 
+  // packed [PackedSize(in, out)] = a matrix [in, out] whose element (k, j) is read from
+  // matrix[k * in_stride + j * out_stride]; one of the strides is 1. A LibTorch weight [out, in]
+  // has in_stride 1.
+  void (*pack)(const float* matrix, int64_t in_stride, int64_t out_stride, int64_t in, int64_t out,
+               float* packed);
   // c [rows, out] (stride ldc) = start + a * packed, a [rows, in] with element (r, k) at
   // a[r * lda + k], or at a[r + k * lda] when `transposed`. `start` is one row [out] (a bias), or a
   // row for each row of c with start_stride > 0; it may be c itself (accumulation).

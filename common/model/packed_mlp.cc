@@ -26,8 +26,9 @@ PackedMlp::PackedMlp(const std::vector<PlainLayer>& layers, const NormedLinearOp
     packed.normalised = layer.gain.defined();
     if (&layer == &layers.back()) packed.options = last;
     packed.packed.resize(PackedSize(packed.in, packed.out));
-    Pack(layer.weight.const_data_ptr<float>(), layer.weight.stride(1), layer.weight.stride(0),
-         packed.in, packed.out, packed.packed.data());
+    const at::Tensor weight = layer.weight.contiguous();
+    Kernels().pack(weight.const_data_ptr<float>(), 1, packed.in, packed.in, packed.out,
+                   packed.packed.data());
     packed.bias = Copy(layer.bias);
     if (packed.normalised) {
       packed.gain = Copy(layer.gain);
@@ -35,7 +36,6 @@ PackedMlp::PackedMlp(const std::vector<PlainLayer>& layers, const NormedLinearOp
     }
     widest_ = std::max(widest_, packed.out);
   }
-  zeros_.resize(widest_);
 }
 
 void PackedMlp::FirstProduct(int64_t num_rows, int64_t begin, int64_t count, const float* x,
@@ -51,7 +51,8 @@ void PackedMlp::FirstProduct(int64_t num_rows, int64_t begin, int64_t count, con
 }
 
 void PackedMlp::SharedProduct(const float* x, float* product) const {
-  FirstProduct(1, 0, in() - tail_, x, in() - tail_, zeros_.data(), product, first_width());
+  FirstProduct(1, 0, in() - tail_, x, in() - tail_, layers_.front().bias.data(), product,
+               first_width());
 }
 
 void PackedMlp::Forward(int64_t num_rows, const Input& input, float* scratch, float* y,
@@ -80,14 +81,13 @@ void PackedMlp::ForwardBlock(int64_t num_rows, const Input& input, float* scratc
       FirstProduct(num_rows, layer.in - tail_, tail_, x + layer.in - tail_, x_stride,
                    input.shared_product, output, stride);
     } else {
-      // The normalisation adds the bias itself.
       kernels.gemm_packed(num_rows, layer.in, layer.out, x, x_stride, false, layer.packed.data(),
-                          layer.normalised ? zeros_.data() : layer.bias.data(), 0, output, stride);
+                          layer.bias.data(), 0, output, stride);
     }
     if (layer.normalised) {
-      kernels.norm_activation({num_rows, layer.out, layer.bias.data(), layer.gain.data(),
-                               layer.shift.data(), i == 0 ? input.mask : nullptr,
-                               layer.options.activation, layer.options.simnorm_dim, stride},
+      kernels.norm_activation({num_rows, layer.out, layer.gain.data(), layer.shift.data(),
+                               i == 0 ? input.mask : nullptr, layer.options.activation,
+                               layer.options.simnorm_dim, stride},
                               output, output, nullptr);
     }
     x = output;

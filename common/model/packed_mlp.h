@@ -31,7 +31,7 @@ class PackedMlp {
     const float* rows = nullptr;
     int64_t stride = 0;  // From row to row.
     // All rows have the same inputs but for the last `tail`: the first layer's product of those
-    // (see SharedProduct), which are then not read from `rows`. Or null.
+    // others (see SharedProduct), which are then not read from `rows`. Or null.
     const float* shared_product = nullptr;
     // Dropout of the first layer's product [rows, its width], already scaled; or null.
     const float* mask = nullptr;
@@ -52,7 +52,7 @@ class PackedMlp {
   void Forward(int64_t num_rows, const Input& input, float* scratch, float* y,
                int64_t y_stride) const;
 
-  // x: the first in() - tail inputs -> product [first_width()].
+  // x: the first in() - tail inputs -> product [first_width()], with the bias.
   void SharedProduct(const float* x, float* product) const;
 
  private:
@@ -73,8 +73,7 @@ class PackedMlp {
 
   std::vector<PackedLayer> layers_;
   int64_t tail_;
-  int64_t widest_ = 0;        // Outputs of the widest layer.
-  std::vector<float> zeros_;  // [widest_]
+  int64_t widest_ = 0;  // Outputs of the widest layer.
 };
 
 }  // namespace pompc
