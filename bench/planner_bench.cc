@@ -6,6 +6,7 @@
 // "operators": the same plans and updates with the layers of LibTorch (OperatorsOnly). "tdmpc2":
 // the published TD-MPC2 run by bench/peers/tdmpc2_cpu.py. All see observations of 24 and actions of
 // 6 numbers (walker). CPU time; the contestants take turns, and the best round of each counts.
+// "FP32", "BF16": actor.matmul_precision, BF16 where the processor multiplies such numbers.
 // GFLOP/s counts the products of a plan that shares nothing between sequences, so it is plans/s in
 // other units. Allocations are calls of malloc and its kin during a plan, after the first.
 #include <time.h>
@@ -160,13 +161,19 @@ double PlanFlops(const Size& s, const v1::RunConfig& config) {
          s.iterations * s.samples * (horizon * (next + head) + policy + 2 * head);
 }
 
+MppiOptions Planning(const v1::RunConfig& config, v1::MatmulPrecision precision) {
+  MppiOptions options = MppiOptions::FromConfig(config, kEpisodeDecisions);
+  options.precision = precision;
+  return options;
+}
+
 class PlannerBench {
  public:
-  explicit PlannerBench(const v1::RunConfig& config)
+  PlannerBench(const v1::RunConfig& config, v1::MatmulPrecision precision)
       : parameters_(*Parameters::Create(ModelSpec::FromConfig(config, kObs, kAction),
                                         ParameterUse::kActing)),
         model_(std::make_shared<const WorldModel>(parameters_, WorldModel::Gradients::kNone)),
-        planner_(*MppiPlanner::Create(MppiOptions::FromConfig(config, kEpisodeDecisions), model_)),
+        planner_(*MppiPlanner::Create(Planning(config, precision), model_)),
         obs_(noise_.Normal({1, kObs})) {
     parameters_->Initialise(1);
   }
@@ -284,23 +291,29 @@ void PrintRow(const char* size, const char* what, double operators, double ours,
 
 void RunSize(const Size& size, double libtorch_gemm, Peer* peer) {
   const v1::RunConfig config = ConfigOf(size, "tdmpc2");
-  PlannerBench ours_bench(config), operators_bench(config);
+  PlannerBench ours_bench(config, v1::FP32), operators_bench(config, v1::FP32);
+  PlannerBench bfloat16_bench(config, v1::BF16);
   UpdateBench ours_updates(config), operators_updates(config);
   Contestant ours = {[&] { ours_bench.Plan(); }};
+  Contestant bfloat16 = {[&] { bfloat16_bench.Plan(); }};
   Contestant operators = OnOperators([&] { operators_bench.Plan(); });
   Contestant ours_update = {[&] { ours_updates.Update(); }};
   Contestant operators_update = OnOperators([&] { operators_updates.Update(); });
-  Compete({&operators, &ours, &operators_update, &ours_update}, [&] {
+  Compete({&operators, &ours, &bfloat16, &operators_update, &ours_update}, [&] {
     if (peer->python.empty()) return;
     peer->Measure(size);
   });
+  if (HasBFloat16Products()) {
+    PrintRow(size.name, "plans/s BF16", operators.best, bfloat16.best, peer->plans,
+             absl::StrCat(bfloat16_bench.AllocationsPerPlan(), " allocations a plan"));
+  }
   const double giga = 1e-9 * PlanFlops(size, config);
-  PrintRow(size.name, "plans/s", operators.best, ours.best, peer->plans,
+  PrintRow(size.name, "plans/s FP32", operators.best, ours.best, peer->plans,
            absl::StrCat(ours_bench.AllocationsPerPlan(), " allocations a plan"));
   char share[64];
   std::snprintf(share, sizeof(share), "%.0f %% of LibTorch's GEMM",
                 100 * ours.best * giga / libtorch_gemm);
-  PrintRow(size.name, "plan GFLOP/s", operators.best * giga, ours.best * giga, 0, share);
+  PrintRow(size.name, "GFLOP/s FP32", operators.best * giga, ours.best * giga, 0, share);
   PrintRow(size.name, "updates/s", operators_update.best, ours_update.best, peer->updates,
            "preset tdmpc2");
 

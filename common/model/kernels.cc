@@ -2,6 +2,9 @@
 
 namespace pompc {
 
+namespace kernels_avx512bf16 {
+extern const KernelTable kTable;
+}
 namespace kernels_avx512 {
 extern const KernelTable kTable;
 }
@@ -15,7 +18,7 @@ extern const KernelTable kTable;
 namespace {
 
 struct Available {
-  const KernelTable* tables[3];
+  const KernelTable* tables[4];
   int count = 0;
 };
 
@@ -25,6 +28,9 @@ const Available& Tables() {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw")) {
+      if (__builtin_cpu_supports("avx512bf16")) {
+        a.tables[a.count++] = &kernels_avx512bf16::kTable;
+      }
       a.tables[a.count++] = &kernels_avx512::kTable;
     }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {

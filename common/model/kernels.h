@@ -1,6 +1,6 @@
 // CPU kernels behind the model's layers, fused where separate LibTorch operators would walk memory
-// several times. One implementation, compiled for AVX-512, AVX2 and baseline x86-64, chosen once at
-// run time.
+// several times. One implementation, compiled for AVX-512 with and without bfloat16, AVX2 and
+// baseline x86-64, chosen once at run time.
 //
 // Shapes: every matrix is float32, row-major and contiguous unless a stride is named; `rows` and
 //   `cols` are those of the output. A pointer may be null only where it says so.
@@ -15,6 +15,14 @@
 
 namespace pompc {
 
+// Two bfloat16 numbers of a row, columns 2 k and 2 k + 1: what bfloat16 products multiply and add
+// at once. It may live in buffers of floats, whose size it has.
+struct [[gnu::may_alias]] alignas(4) BFloat16Pair {
+  uint16_t first, second;
+};
+// Pairs of a row of n numbers; behind an odd n the last one ends in zero.
+inline constexpr int64_t PairsOf(int64_t n) { return (n + 1) / 2; }
+
 // What follows LayerNorm in a normalised layer.
 enum class Activation { kMish, kSimNorm };
 
@@ -28,6 +36,8 @@ struct NormActivation {
   Activation activation = Activation::kMish;
   int64_t simnorm_dim = 8;  // Size of a simplex; divides cols. Only for kSimNorm.
   int64_t stride = 0;       // From row to row of x and of y; 0: cols. Forward only.
+  // [rows, PairsOf(cols)] also receives y, rounded; or null. Forward, with bfloat16 products, only.
+  BFloat16Pair* pairs = nullptr;
 };
 
 // The right-hand matrix of gemm_packed, [in, out], repacked into panels of kPanel columns,
@@ -79,19 +89,30 @@ struct KernelTable {
 
   // packed [PackedSize(in, out)] = a matrix [in, out] whose element (k, j) is read from
   // matrix[k * in_stride + j * out_stride]; one of the strides is 1. A LibTorch weight [out, in]
-  // has in_stride 1.
-  void (*pack)(const float* matrix, int64_t in_stride, int64_t out_stride, int64_t in, int64_t out,
-               float* packed);
+  // has in_stride 1. It moves elements of 32 bits, floats or pairs.
+  void (*pack)(const void* matrix, int64_t in_stride, int64_t out_stride, int64_t in, int64_t out,
+               void* packed);
   // c [rows, out] (stride ldc) = start + a * packed, a [rows, in] with element (r, k) at
   // a[r * lda + k], or at a[r + k * lda] when `transposed`. `start` is one row [out] (a bias), or a
   // row for each row of c with start_stride > 0; it may be c itself (accumulation).
   void (*gemm_packed)(int64_t rows, int64_t in, int64_t out, const float* a, int64_t lda,
                       bool transposed, const float* packed, const float* start,
                       int64_t start_stride, float* c, int64_t ldc);
+
+  // Products in bfloat16 with sums in float32; both null where the processor has none.
+  // pairs [rows, PairsOf(cols)] (stride pairs_stride) = x, rounded to nearest, ties to even.
+  void (*round_pairs)(int64_t rows, int64_t cols, const float* x, int64_t x_stride,
+                      BFloat16Pair* pairs, int64_t pairs_stride);
+  // As gemm_packed, `in` and lda counted in pairs.
+  void (*gemm_packed_pairs)(int64_t rows, int64_t in, int64_t out, const BFloat16Pair* a,
+                            int64_t lda, const BFloat16Pair* packed, const float* start,
+                            int64_t start_stride, float* c, int64_t ldc);
 };
 
 // The best table for this CPU.
 const KernelTable& Kernels();
+// Whether this CPU multiplies bfloat16 numbers: Kernels() has the functions for it.
+inline bool HasBFloat16Products() { return Kernels().gemm_packed_pairs != nullptr; }
 // All tables that this CPU can run, best first; for tests and benchmarks.
 const KernelTable* const* AllKernels(int* count);
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -25,7 +26,7 @@ std::vector<const KernelTable*> Tables() {
 
 INSTANTIATE_TEST_SUITE_P(Isa, KernelsTest, testing::ValuesIn(Tables()), [](const auto& info) {
   std::string name = info.param->isa;
-  std::erase(name, '-');
+  std::erase_if(name, [](char c) { return c == '-' || c == ' '; });
   return name;
 });
 
@@ -219,6 +220,59 @@ TEST_P(KernelsTest, PackedGemmMatchesOperatorsAtAwkwardSizes) {
     kernels().gemm_packed(rows, in, out, a_t.const_data_ptr<float>(), rows, true, packed.data(),
                           c.const_data_ptr<float>(), out, c.data_ptr<float>(), out);
     ExpectClose(c, product + start, 3e-6);
+  }
+}
+
+// x as rows of pairs; its rows must be contiguous.
+std::vector<BFloat16Pair> RoundedPairs(const KernelTable& kernels, const at::Tensor& x) {
+  std::vector<BFloat16Pair> pairs(x.size(0) * PairsOf(x.size(1)));
+  kernels.round_pairs(x.size(0), x.size(1), x.const_data_ptr<float>(), x.stride(0), pairs.data(),
+                      PairsOf(x.size(1)));
+  return pairs;
+}
+
+TEST_P(KernelsTest, PairsAreRoundedLikeBfloat16AndFilledUpWithZero) {
+  if (kernels().round_pairs == nullptr) GTEST_SKIP() << "no bfloat16 products";
+  for (const int64_t cols : {1, 2, 15, 16, 33}) {
+    const at::Tensor x = Random({3, cols + 2}).narrow(1, 1, cols);  // Rows of a wider matrix.
+    const std::vector<BFloat16Pair> pairs = RoundedPairs(kernels(), x);
+    at::Tensor expected = at::zeros({3, 2 * PairsOf(cols)}, at::kBFloat16);
+    expected.narrow(1, 0, cols).copy_(x);
+    EXPECT_EQ(std::memcmp(pairs.data(), expected.const_data_ptr(), expected.nbytes()), 0) << cols;
+  }
+}
+
+TEST_P(KernelsTest, NormalisedLayerRoundsItsResult) {
+  if (kernels().round_pairs == nullptr) GTEST_SKIP() << "no bfloat16 products";
+  const int64_t rows = 5, cols = 33;
+  const at::Tensor x = Random({rows, cols}), ones = at::ones({cols}), y = at::empty({rows, cols});
+  std::vector<BFloat16Pair> pairs(rows * PairsOf(cols));
+  kernels().norm_activation({.rows = rows,
+                             .cols = cols,
+                             .gain = ones.const_data_ptr<float>(),
+                             .shift = ones.const_data_ptr<float>(),
+                             .pairs = pairs.data()},
+                            x.const_data_ptr<float>(), y.data_ptr<float>(), nullptr);
+  const std::vector<BFloat16Pair> expected = RoundedPairs(kernels(), y);
+  EXPECT_EQ(std::memcmp(pairs.data(), expected.data(), expected.size() * sizeof(expected[0])), 0);
+}
+
+TEST_P(KernelsTest, PackedGemmOfPairsMultipliesRoundedNumbers) {
+  if (kernels().gemm_packed_pairs == nullptr) GTEST_SKIP() << "no bfloat16 products";
+  for (const auto& [rows, in, out] : std::vector<std::tuple<int64_t, int64_t, int64_t>>{
+           {1, 1, 1}, {3, 33, 31}, {12, 5, 32}, {97, 40, 101}, {200, 130, 65}}) {
+    SCOPED_TRACE(testing::Message() << rows << "x" << in << "x" << out);
+    const at::Tensor a = Random({rows, in}), weight = Random({out, in}), bias = Random({out});
+    const std::vector<BFloat16Pair> a_pairs = RoundedPairs(kernels(), a),
+                                    weight_pairs = RoundedPairs(kernels(), weight);
+    const int64_t depth = PairsOf(in);
+    std::vector<BFloat16Pair> packed(PackedSize(depth, out));
+    kernels().pack(weight_pairs.data(), 1, depth, depth, out, packed.data());
+    at::Tensor c = at::empty({rows, out});
+    kernels().gemm_packed_pairs(rows, depth, out, a_pairs.data(), depth, packed.data(),
+                                bias.const_data_ptr<float>(), 0, c.data_ptr<float>(), out);
+    const auto rounded = [](const at::Tensor& t) { return t.to(at::kBFloat16).to(at::kFloat); };
+    ExpectClose(c, at::mm(rounded(a), rounded(weight).t()) + bias, 3e-6);
   }
 }
 

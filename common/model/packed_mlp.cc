@@ -16,8 +16,9 @@ std::vector<float> Copy(const at::Tensor& t) {
 }  // namespace
 
 PackedMlp::PackedMlp(const std::vector<PlainLayer>& layers, const NormedLinearOptions& last,
-                     int64_t tail)
-    : tail_(tail) {
+                     Factors factors, int64_t tail)
+    : factors_(factors), tail_(tail) {
+  const KernelTable& kernels = Kernels();
   layers_.reserve(layers.size());
   for (const PlainLayer& layer : layers) {
     PackedLayer& packed = layers_.emplace_back();
@@ -25,10 +26,22 @@ PackedMlp::PackedMlp(const std::vector<PlainLayer>& layers, const NormedLinearOp
     packed.out = layer.weight.size(0);
     packed.normalised = layer.gain.defined();
     if (&layer == &layers.back()) packed.options = last;
-    packed.packed.resize(PackedSize(packed.in, packed.out));
-    const at::Tensor weight = layer.weight.contiguous();
-    Kernels().pack(weight.const_data_ptr<float>(), 1, packed.in, packed.in, packed.out,
-                   packed.packed.data());
+    const at::Tensor dense = layer.weight.contiguous();
+    const float* weight = dense.const_data_ptr<float>();
+    if (factors == Factors::kFloat32) {
+      packed.packed.resize(PackedSize(packed.in, packed.out));
+      kernels.pack(weight, 1, packed.in, packed.in, packed.out, packed.packed.data());
+    } else {
+      const int64_t last_inputs = &layer == &layers.front() ? tail : 0;
+      const int64_t first_inputs = packed.in - last_inputs;
+      const int64_t depth = PairsOf(first_inputs) + PairsOf(last_inputs);
+      std::vector<BFloat16Pair> pairs(depth * packed.out);
+      kernels.round_pairs(packed.out, first_inputs, weight, packed.in, pairs.data(), depth);
+      kernels.round_pairs(packed.out, last_inputs, weight + first_inputs, packed.in,
+                          pairs.data() + PairsOf(first_inputs), depth);
+      packed.packed_pairs.resize(PackedSize(depth, packed.out));
+      kernels.pack(pairs.data(), 1, depth, depth, packed.out, packed.packed_pairs.data());
+    }
     packed.bias = Copy(layer.bias);
     if (packed.normalised) {
       packed.gain = Copy(layer.gain);
@@ -36,23 +49,46 @@ PackedMlp::PackedMlp(const std::vector<PlainLayer>& layers, const NormedLinearOp
     }
     widest_ = std::max(widest_, packed.out);
   }
+  widest_ = std::max(widest_, PairsOf(in()) + 1);  // The tail begins a pair of its own.
 }
 
-void PackedMlp::FirstProduct(int64_t num_rows, int64_t begin, int64_t count, const float* x,
-                             int64_t x_stride, const float* start, float* product,
-                             int64_t product_stride) const {
+PackedMlp::Operand PackedMlp::FirstOperand(int64_t begin, int64_t end, int64_t num_rows,
+                                           const float* x, int64_t x_stride,
+                                           BFloat16Pair* pairs) const {
+  if (factors_ == Factors::kFloat32) return {x + begin, nullptr, x_stride};
+  // The parts before and of the tail.
+  const int64_t middle = std::clamp(in() - tail_, begin, end);
+  const int64_t stride = PairsOf(middle - begin) + PairsOf(end - middle);
+  Kernels().round_pairs(num_rows, middle - begin, x + begin, x_stride, pairs, stride);
+  Kernels().round_pairs(num_rows, end - middle, x + middle, x_stride,
+                        pairs + PairsOf(middle - begin), stride);
+  return {nullptr, pairs, stride};
+}
+
+void PackedMlp::Multiply(const PackedLayer& layer, int64_t begin, int64_t end, int64_t num_rows,
+                         const Operand& x, const float* start, float* y, int64_t y_stride) const {
   // Within a panel, the weights of consecutive inputs are consecutive.
-  const PackedLayer& layer = layers_.front();
+  const int64_t depth = static_cast<int64_t>(layer.packed.size() + layer.packed_pairs.size()) /
+                        PackedSize(1, layer.out);
   for (int64_t j = 0; j < layer.out; j += kPanel) {
-    Kernels().gemm_packed(num_rows, count, std::min(kPanel, layer.out - j), x, x_stride, false,
-                          layer.packed.data() + j * layer.in + begin * kPanel, start + j, 0,
-                          product + j, product_stride);
+    const int64_t cols = std::min(kPanel, layer.out - j);
+    if (factors_ == Factors::kFloat32) {
+      Kernels().gemm_packed(num_rows, end - begin, cols, x.rows, x.stride, false,
+                            layer.packed.data() + j * depth + begin * kPanel, start + j, 0, y + j,
+                            y_stride);
+    } else {
+      Kernels().gemm_packed_pairs(num_rows, x.stride, cols, x.pairs, x.stride,
+                                  layer.packed_pairs.data() + j * depth + PairsOf(begin) * kPanel,
+                                  start + j, 0, y + j, y_stride);
+    }
   }
 }
 
-void PackedMlp::SharedProduct(const float* x, float* product) const {
-  FirstProduct(1, 0, in() - tail_, x, in() - tail_, layers_.front().bias.data(), product,
-               first_width());
+void PackedMlp::SharedProduct(const float* x, float* scratch, float* product) const {
+  const int64_t end = in() - tail_;
+  const Operand operand = FirstOperand(0, end, 1, x, end, reinterpret_cast<BFloat16Pair*>(scratch));
+  Multiply(layers_.front(), 0, end, 1, operand, layers_.front().bias.data(), product,
+           first_width());
 }
 
 void PackedMlp::Forward(int64_t num_rows, const Input& input, float* scratch, float* y,
@@ -67,31 +103,31 @@ void PackedMlp::Forward(int64_t num_rows, const Input& input, float* scratch, fl
 
 void PackedMlp::ForwardBlock(int64_t num_rows, const Input& input, float* scratch, float* y,
                              int64_t y_stride) const {
-  const KernelTable& kernels = Kernels();
-  // Two buffers that layers read and write in turn.
+  // float32: two buffers that layers read and write in turn. bfloat16: one that layers write to,
+  // one for what the next reads.
   float* const buffers[2] = {scratch, scratch + kBlockRows * widest_};
-  const float* x = input.rows;
-  int64_t x_stride = input.stride;
+  BFloat16Pair* const pairs = reinterpret_cast<BFloat16Pair*>(buffers[1]);
+  const bool rounds = factors_ == Factors::kBFloat16;
+  const int64_t begin = input.shared_product != nullptr ? in() - tail_ : 0;
+  Operand x = FirstOperand(begin, in(), num_rows, input.rows, input.stride, pairs);
   for (size_t i = 0; i < layers_.size(); ++i) {
     const PackedLayer& layer = layers_[i];
     const bool last = i + 1 == layers_.size();
-    float* output = last ? y : buffers[i % 2];
+    float* output = last ? y : buffers[rounds ? 0 : i % 2];
     const int64_t stride = last ? y_stride : layer.out;
-    if (i == 0 && input.shared_product != nullptr) {
-      FirstProduct(num_rows, layer.in - tail_, tail_, x + layer.in - tail_, x_stride,
-                   input.shared_product, output, stride);
+    if (i == 0 && begin > 0) {
+      Multiply(layer, begin, layer.in, num_rows, x, input.shared_product, output, stride);
     } else {
-      kernels.gemm_packed(num_rows, layer.in, layer.out, x, x_stride, false, layer.packed.data(),
-                          layer.bias.data(), 0, output, stride);
+      Multiply(layer, 0, layer.in, num_rows, x, layer.bias.data(), output, stride);
     }
     if (layer.normalised) {
-      kernels.norm_activation({num_rows, layer.out, layer.gain.data(), layer.shift.data(),
-                               i == 0 ? input.mask : nullptr, layer.options.activation,
-                               layer.options.simnorm_dim, stride},
-                              output, output, nullptr);
+      Kernels().norm_activation(
+          {num_rows, layer.out, layer.gain.data(), layer.shift.data(),
+           i == 0 ? input.mask : nullptr, layer.options.activation, layer.options.simnorm_dim,
+           stride, rounds && !last ? pairs : nullptr},
+          output, output, nullptr);
     }
-    x = output;
-    x_stride = stride;
+    x = rounds ? Operand{nullptr, pairs, PairsOf(layer.out)} : Operand{output, nullptr, stride};
   }
 }
 

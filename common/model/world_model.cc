@@ -30,8 +30,8 @@ Mlp CollectLayers(const ParameterLayout& layout, const std::string& name, const 
 }
 
 // The layers of one network, or of one head of an ensemble (head >= 0).
-PackedMlp PackLayers(const Mlp& mlp, int64_t head, const NormedLinearOptions& last = {},
-                     int64_t tail = 0) {
+PackedMlp PackLayers(const Mlp& mlp, int64_t head, Factors factors,
+                     const NormedLinearOptions& last = {}, int64_t tail = 0) {
   const auto select = [&](const at::Tensor& t) {
     return head < 0 || !t.defined() ? t : t.select(0, head);
   };
@@ -40,7 +40,7 @@ PackedMlp PackLayers(const Mlp& mlp, int64_t head, const NormedLinearOptions& la
     layers.push_back(
         {select(layer.weight), select(layer.bias), select(layer.gain), select(layer.shift)});
   }
-  return PackedMlp(layers, last, tail);
+  return PackedMlp(layers, last, factors, tail);
 }
 
 }  // namespace
@@ -86,21 +86,21 @@ bool WorldModel::CanPack() const {
   return flat.is_cpu() && flat.scalar_type() == at::kFloat && KernelsInUse();
 }
 
-std::shared_ptr<const PackedModel> WorldModel::Pack() const {
+std::shared_ptr<const PackedModel> WorldModel::Pack(Factors factors) const {
   POMPC_CHECK(CanPack()) << "the parameters are not float32 on the CPU";
   const int64_t action_dim = spec().action_dim;
-  auto packed =
-      std::make_shared<PackedModel>(PackedModel{PackLayers(encoder_, -1, simnorm_),
-                                                PackLayers(dynamics_, -1, simnorm_, action_dim),
-                                                PackLayers(reward_, -1, {}, action_dim),
-                                                PackLayers(policy_, -1),
-                                                std::nullopt,
-                                                std::nullopt,
-                                                {}});
-  if (!termination_.empty()) packed->termination = PackLayers(termination_, -1);
-  if (!prior_.empty()) packed->prior = PackLayers(prior_, -1);
+  auto packed = std::make_shared<PackedModel>(
+      PackedModel{PackLayers(encoder_, -1, Factors::kFloat32, simnorm_),
+                  PackLayers(dynamics_, -1, factors, simnorm_, action_dim),
+                  PackLayers(reward_, -1, factors, {}, action_dim),
+                  PackLayers(policy_, -1, factors),
+                  std::nullopt,
+                  std::nullopt,
+                  {}});
+  if (!termination_.empty()) packed->termination = PackLayers(termination_, -1, factors);
+  if (!prior_.empty()) packed->prior = PackLayers(prior_, -1, factors);
   for (int64_t head = 0; head < num_value_heads(); ++head) {
-    packed->value.push_back(PackLayers(value_, head));
+    packed->value.push_back(PackLayers(value_, head, factors));
   }
   for (const PackedMlp* mlp : {&packed->encoder, &packed->dynamics, &packed->reward,
                                &packed->policy, &packed->value.front()}) {

@@ -55,8 +55,8 @@ class WorldModel {
   // Whether Pack() applies: float32 on the CPU.
   bool CanPack() const;
   // The networks with the weights copied and packed as they are now; later updates of the
-  // parameters do not reach them.
-  std::shared_ptr<const PackedModel> Pack() const;
+  // parameters do not reach them. The encoder, which sees few rows, keeps float32.
+  std::shared_ptr<const PackedModel> Pack(Factors factors) const;
 
   at::Tensor Encode(const at::Tensor& obs) const;                   // [.., O] -> [.., L]
   at::Tensor Join(const at::Tensor& z, const at::Tensor& a) const;  // -> [.., L+A]

@@ -131,7 +131,8 @@ std::shared_ptr<const PackedModel> MppiPlanner::Packed() const {
   const uint32_t version = model_->parameters()->version();
   if (packed_ == nullptr || packed_version_ != version) {
     packed_ = nullptr;  // Its memory serves the next.
-    packed_ = model_->Pack();
+    const bool bfloat16 = options_.precision == v1::BF16 && HasBFloat16Products();
+    packed_ = model_->Pack(bfloat16 ? Factors::kBFloat16 : Factors::kFloat32);
     packed_version_ = version;
   }
   return packed_;

@@ -35,7 +35,9 @@ struct MppiOptions {
   double discount = 0.99;                   // gamma per decision, in (0, 1].
   LogStdRange reanalyze_log_std = {-2, 1};  // Of the policy's proposals in kReanalyze.
   double dropout = 0;  // Of the value heads while planning; 0 in all but TD-M(PC)^2.
-  v1::MatmulPrecision precision = v1::FP32;  // On a GPU: graph_plan.h.
+  // On a GPU: graph_plan.h. On a CPU: BF16 plans with bfloat16 factors (packed_mlp.h) if the
+  // processor multiplies them; else, as FP32 and TF32 always, with float32.
+  v1::MatmulPrecision precision = v1::FP32;
 
   // episode_decisions: length of an episode, from which the discount follows.
   static MppiOptions FromConfig(const v1::RunConfig& config, int64_t episode_decisions);
@@ -65,8 +67,8 @@ class MppiPlanner final : public Planner {
 
  private:
   MppiPlanner(const MppiOptions& options, std::shared_ptr<const WorldModel> model);
-  // The same plan in packed_plan.h (float32 on the CPU) and on LibTorch's operators (elsewhere,
-  // unless graph_plan.h has it).
+  // The same plan in packed_plan.h (float32 parameters on the CPU) and on LibTorch's operators
+  // (elsewhere, unless graph_plan.h has it).
   absl::StatusOr<PlanResult> PlanOnKernels(const PlanRequest& request, Noise& noise,
                                            PlannerState* state) const;
   absl::StatusOr<PlanResult> PlanOnOperators(const PlanRequest& request, Noise& noise,

@@ -164,8 +164,10 @@ class PackedPlan {
       Forward(*model_.prior, batch_, {z, latent_}, w_.prior_output.data(), 2 * action_);
     }
     for (int64_t b = 0; b < batch_; ++b) {
-      model_.dynamics.SharedProduct(z + b * latent_, Product(w_.dynamics_product, b));
-      model_.reward.SharedProduct(z + b * latent_, Product(w_.reward_product, b));
+      model_.dynamics.SharedProduct(z + b * latent_, w_.scratch.data(),
+                                    Product(w_.dynamics_product, b));
+      model_.reward.SharedProduct(z + b * latent_, w_.scratch.data(),
+                                  Product(w_.reward_product, b));
     }
   }
 

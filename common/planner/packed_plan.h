@@ -1,4 +1,4 @@
-// One plan on packed weights: what MppiPlanner does on the CPU in float32.
+// One plan on packed weights: what MppiPlanner does on the CPU, with the factors that they have.
 //
 // The algorithm of mppi_planner.h with the same draws, without LibTorch's operators. What sequences
 // share is computed once: the latent of an observation, its part of the first layers' products, and

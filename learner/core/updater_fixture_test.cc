@@ -41,6 +41,7 @@ class UpdaterFixtureTest : public testing::TestWithParam<std::tuple<std::string,
     }
     config_ = fixture_.RunConfig();
     config_.mutable_learner()->set_matmul_precision(v1::FP32);
+    config_.mutable_actor()->set_matmul_precision(v1::FP32);  // Of reanalyze.
     UpdaterOptions options;
     options.obs_dim = fixture_.Config("obs_dim");
     options.action_dim = fixture_.Config("action_dim");
