@@ -146,7 +146,8 @@ std::function<void(char, Answer*)> MakeLearner() {
 
 std::function<void(char, Answer*)> MakeRelay(int upstream_port) {
   auto* const metrics = new MetricsRegistry;
-  auto* const relay = new Relay(Loopback(upstream_port), getpid(), RealClock(), metrics);
+  auto* const relay =
+      new Relay(Loopback(upstream_port), RpcSecurity(), getpid(), RealClock(), metrics);
   auto server = RpcServer::Start(Loopback(0), {relay});
   POMPC_CHECK_OK(server.status());
   const int port = (*server)->port();

@@ -17,6 +17,7 @@
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "common/config/config.h"
+#include "common/rpc/security_flags.h"
 
 namespace pompc {
 namespace {
@@ -123,6 +124,8 @@ int Main(int argc, char** argv) {
       ->required();
   copy_app->add_option("--name", copy_name, "Of the copy: letters, digits, \"-\" and \"_\"")
       ->required();
+  RpcSecurity security;
+  AddSecurityFlags(copy_app, &security, /*serves=*/false);
 
   ConfigFlags config;
   CLI::App* config_app = app.add_subcommand("config", "Print the resolved config of a run");
@@ -143,7 +146,7 @@ int Main(int argc, char** argv) {
     return Finish(train.in_process ? TrainInProcess(*options) : Train(*options));
   }
   if (eval_app->parsed()) return Finish(Evaluate(eval));
-  if (copy_app->parsed()) return Print(CopyJournal(replay_address, copy_name));
+  if (copy_app->parsed()) return Print(CopyJournal(replay_address, copy_name, security));
   if (config_app->parsed()) {
     const absl::StatusOr<v1::RunConfig> resolved = config.Load();
     if (resolved.ok()) std::cout << ConfigToText(*resolved);

@@ -23,6 +23,7 @@
 #include "common/metrics/metrics.h"
 #include "common/metrics/server.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/security_flags.h"
 #include "common/rpc/server.h"
 #include "learner/service/learner_run.h"
 #include "learner/service/learner_service.h"
@@ -40,6 +41,7 @@ struct Flags {
   std::string config, preset, run_dir, listen, metrics_listen;
   std::vector<std::string> sets, replay;
   bool resume = false, resume_if_begun = false;
+  RpcSecurity security;
 };
 
 // A socket in the run's folder, or, when its path is too long for one, a port of this machine.
@@ -88,7 +90,10 @@ absl::Status Main(const Flags& flags) {
     link = std::make_unique<LocalReplayLink>(replay.get(), RealClock());
   } else {
     std::vector<std::shared_ptr<grpc::Channel>> channels;
-    for (const std::string& address : flags.replay) channels.push_back(CreateChannel(address));
+    for (const std::string& address : flags.replay) {
+      POMPC_RETURN_IF_ERROR(flags.security.CheckClient(address));
+      channels.push_back(CreateChannel(address, flags.security));
+    }
     link = std::make_unique<RemoteReplayLink>(std::move(channels), RealClock(), &metrics);
     options.replay_addresses = flags.replay;
   }
@@ -111,7 +116,7 @@ absl::Status Main(const Flags& flags) {
   const std::string listen =
       flags.listen.empty() ? DefaultListenAddress(flags.run_dir) : flags.listen;
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
-                         RpcServer::Start(listen, services));
+                         RpcServer::Start(listen, services, flags.security));
   std::unique_ptr<MetricsServer> metrics_server;
   if (!flags.metrics_listen.empty()) {
     POMPC_ASSIGN_OR_RETURN(metrics_server, MetricsServer::Start(flags.metrics_listen, &metrics,
@@ -150,6 +155,7 @@ int main(int argc, char** argv) {
       ->expected(1, pompc::kMaxShards);
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "\"host:port\" for /metrics and /healthz; default: none");
+  pompc::AddSecurityFlags(&app, &flags.security, /*serves=*/true);
   CLI::Option* const resume =
       app.add_flag("--resume", flags.resume, "Go on from the checkpoint in the run's folder");
   app.add_flag("--resume-if-begun", flags.resume_if_begun,

@@ -29,6 +29,7 @@
 #include "common/metrics/server.h"
 #include "common/model/tensor.h"
 #include "common/rpc/channel.h"
+#include "common/rpc/security_flags.h"
 #include "learner/client/remote_learner_client.h"
 #include "learner/client/remote_parameter_subscriber.h"
 #include "replay/client/sharded_writer.h"
@@ -43,6 +44,7 @@ struct Flags {
   std::string role = "actor";
   std::optional<int64_t> index;
   std::string metrics_listen;
+  RpcSecurity security;
 };
 
 absl::StatusOr<v1::GetConfigResponse> AskForConfig(const Flags& flags, const ActingPeers& peers) {
@@ -66,7 +68,8 @@ absl::Status RunActor(const Flags& flags, const v1::RunConfig& config,
                          JoinRun(peers, v1::ACTOR, flags.index, groups.front()->sizes()));
   std::vector<std::shared_ptr<grpc::Channel>> replay_channels;
   for (const std::string& address : join.replay_addresses()) {
-    replay_channels.push_back(CreateChannel(address));
+    POMPC_RETURN_IF_ERROR(flags.security.CheckClient(address));
+    replay_channels.push_back(CreateChannel(address, flags.security));
   }
   if (replay_channels.empty()) replay_channels.push_back(std::move(learner_channel));
   ShardedWriter replay(
@@ -89,7 +92,8 @@ absl::Status Run(const Flags& flags) {
                                                                 [] { return absl::OkStatus(); }));
     POMPC_LOG(INFO) << "serving metrics port=" << metrics_server->port();
   }
-  const std::shared_ptr<grpc::Channel> channel = CreateChannel(flags.learner);
+  POMPC_RETURN_IF_ERROR(flags.security.CheckClient(flags.learner));
+  const std::shared_ptr<grpc::Channel> channel = CreateChannel(flags.learner, flags.security);
   const uint64_t backoff_seed = static_cast<uint64_t>(getpid());
   RemoteLearnerClient learner(channel, backoff_seed, clock, &metrics);
   ActingPeers peers{.learner = &learner, .clock = clock, .stop = &stop, .metrics = &metrics};
@@ -130,6 +134,7 @@ int Main(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "Serve Prometheus metrics here: host:port or :port");
+  AddSecurityFlags(&app, &flags.security, /*serves=*/false);
   app.set_version_flag("--version", POMPC_VERSION);
   try {
     app.parse(argc, argv);

@@ -1,13 +1,17 @@
 #include "common/rpc/channel.h"
 
+#include <utility>
+#include <vector>
+
+#include "common/rpc/diagnosis.h"
 #include "common/rpc/keep_alive.h"
 #include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
 #include "grpcpp/support/channel_arguments.h"
 
 namespace pompc {
 
-std::shared_ptr<grpc::Channel> CreateChannel(const std::string& address) {
+std::shared_ptr<grpc::Channel> CreateChannel(const std::string& address,
+                                             const RpcSecurity& security) {
   KeepGrpcAlive();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
@@ -20,7 +24,12 @@ std::shared_ptr<grpc::Channel> CreateChannel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
                    2'000);  // For one attempt, handshake included.
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2'000);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  std::vector<std::unique_ptr<grpc::experimental::ClientInterceptorFactoryInterface>> interceptors;
+  if (!SplitAddress(address).host.empty()) {
+    interceptors.push_back(MakeDiagnosingInterceptor(address, security));
+  }
+  return grpc::experimental::CreateCustomChannelWithInterceptors(
+      address, MakeChannelCredentials(security, address), arguments, std::move(interceptors));
 }
 
 }  // namespace pompc

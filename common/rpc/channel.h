@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 
+#include "common/rpc/security.h"
 #include "grpcpp/channel.h"
 
 namespace pompc {
@@ -14,10 +15,12 @@ namespace pompc {
 // Largest message of either direction; parameters and batches go in one.
 inline constexpr int kMaxMessageBytes = 256 << 20;
 
-// A channel that connects on first use, without encryption (the cluster's network is the boundary),
-// notices a dead peer within 30 s and tries again after 0.1 to 2 s. Never null. Thread-safe. Calls
-// fail at once with UNAVAILABLE while there is no connection.
-std::shared_ptr<grpc::Channel> CreateChannel(const std::string& address);
+// A channel that connects on first use, notices a dead peer within 30 s and tries again after 0.1
+// to 2 s. security: has passed CheckClient(address); the default is for this machine and networks
+// that are trusted. Never null. Thread-safe. Calls fail at once with UNAVAILABLE while there is no
+// connection; the message says what is wrong with certificates (diagnosis.h).
+std::shared_ptr<grpc::Channel> CreateChannel(const std::string& address,
+                                             const RpcSecurity& security = {});
 
 }  // namespace pompc
 

@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/status_macros.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/keep_alive.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
@@ -12,7 +13,9 @@
 namespace pompc {
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
-    const std::string& address, const std::vector<grpc::Service*>& services) {
+    const std::string& address, const std::vector<grpc::Service*>& services,
+    const RpcSecurity& security) {
+  POMPC_RETURN_IF_ERROR(security.CheckServer(address));
   KeepGrpcAlive();
   // Process-wide switches of gRPC that act on the servers built after them.
   static const bool plugins = [] {
@@ -24,7 +27,7 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
 
   std::unique_ptr<RpcServer> server(new RpcServer);
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(address, grpc::InsecureServerCredentials(), &server->port_);
+  builder.AddListeningPort(address, MakeServerCredentials(security, address), &server->port_);
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
   // Two servers on one port would share its clients at random.

@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/rpc/security.h"
 #include "grpcpp/server.h"
 
 namespace pompc {
@@ -16,9 +17,11 @@ namespace pompc {
 class RpcServer {
  public:
   // Serves `services`, which must outlive the server. Port 0 takes a free one. UNAVAILABLE: cannot
-  // listen on `address`, e.g. because somebody else does.
+  // listen on `address`, e.g. because somebody else does. INVALID_ARGUMENT: as
+  // RpcSecurity::CheckServer(); without `security` it serves this machine alone.
   static absl::StatusOr<std::unique_ptr<RpcServer>> Start(
-      const std::string& address, const std::vector<grpc::Service*>& services);
+      const std::string& address, const std::vector<grpc::Service*>& services,
+      const RpcSecurity& security = {});
 
   // Cancels what is still running.
   ~RpcServer();

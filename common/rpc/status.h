@@ -27,6 +27,7 @@ inline bool IsRefusal(const absl::Status& status) {
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kResourceExhausted:
     case absl::StatusCode::kUnimplemented:
+    case absl::StatusCode::kUnauthenticated:
       return true;
     default:
       return false;

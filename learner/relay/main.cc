@@ -18,6 +18,7 @@
 #include "common/config/config.h"
 #include "common/metrics/metrics.h"
 #include "common/metrics/server.h"
+#include "common/rpc/security_flags.h"
 #include "common/rpc/server.h"
 #include "learner/client/learner_watch.h"
 #include "learner/relay/relay.h"
@@ -27,15 +28,17 @@ namespace {
 
 struct Flags {
   std::string upstream, listen, metrics_listen;
+  RpcSecurity security;
 };
 
 absl::Status Serve(const Flags& flags) {
   Clock* const clock = RealClock();
   const Event& stop = TerminationRequest();
   MetricsRegistry metrics;
-  Relay relay(flags.upstream, static_cast<uint64_t>(getpid()), clock, &metrics);
+  POMPC_RETURN_IF_ERROR(flags.security.CheckClient(flags.upstream));
+  Relay relay(flags.upstream, flags.security, static_cast<uint64_t>(getpid()), clock, &metrics);
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
-                         RpcServer::Start(flags.listen, {&relay}));
+                         RpcServer::Start(flags.listen, {&relay}, flags.security));
   std::unique_ptr<MetricsServer> metrics_server;
   if (!flags.metrics_listen.empty()) {
     // Healthy is who runs: waiting for upstream is not cured by a restart.
@@ -78,6 +81,7 @@ int Main(int argc, char** argv) {
       ->required();
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "Serve Prometheus metrics here: host:port or :port");
+  AddSecurityFlags(&app, &flags.security, /*serves=*/true);
   app.set_version_flag("--version", POMPC_VERSION);
   try {
     app.parse(argc, argv);

@@ -35,12 +35,12 @@ grpc::ServerUnaryReactor* Forward(grpc::CallbackServerContext* server_context, c
 
 }  // namespace
 
-Relay::Relay(const std::string& upstream, uint64_t backoff_seed, Clock* clock,
-             MetricsRegistry* metrics)
+Relay::Relay(const std::string& upstream, const RpcSecurity& security, uint64_t backoff_seed,
+             Clock* clock, MetricsRegistry* metrics)
     : upstream_(upstream),
       clock_(clock),
       received_bytes_(metrics->GetCounter("pompc_relay_received_bytes_total")),
-      channel_(CreateChannel(upstream)),
+      channel_(CreateChannel(upstream, security)),
       stub_(v1::Learner::NewStub(channel_)),
       client_(channel_, backoff_seed, clock, metrics),
       publisher_(/*first_version=*/0, clock,

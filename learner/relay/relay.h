@@ -26,6 +26,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/base/clock.h"
 #include "common/metrics/metrics.h"
+#include "common/rpc/security.h"
 #include "learner/client/remote_learner_client.h"
 #include "learner/client/snapshot_reader.h"
 #include "learner/service/learner_service.h"
@@ -37,9 +38,11 @@ namespace pompc {
 class Relay final : public LearnerServiceBase {
  public:
   // upstream: address of the learner or of another relay; actors must be able to reach the
-  // learner's too. backoff_seed: as SnapshotReader. `clock` and `metrics` must outlive this, and
-  // this the server that it is registered with.
-  Relay(const std::string& upstream, uint64_t backoff_seed, Clock* clock, MetricsRegistry* metrics);
+  // learner's too. security: as CreateChannel() (common/rpc/channel.h). backoff_seed: as
+  // SnapshotReader. `clock` and `metrics` must outlive this, and this the server that it is
+  // registered with.
+  Relay(const std::string& upstream, const RpcSecurity& security, uint64_t backoff_seed,
+        Clock* clock, MetricsRegistry* metrics);
 
   // Blocks until the run is finished and all subscribers have left, or `stop` is raised: OK.
   // UNAVAILABLE: no upstream for kLearnerPatience. Others: the learner that came back refuses the

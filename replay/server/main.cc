@@ -15,6 +15,7 @@
 #include "common/base/status_macros.h"
 #include "common/metrics/metrics.h"
 #include "common/metrics/server.h"
+#include "common/rpc/security_flags.h"
 #include "common/rpc/server.h"
 #include "replay/server/journal.h"
 #include "replay/server/replay.h"
@@ -31,18 +32,23 @@ absl::StatusOr<std::unique_ptr<Replay>> MakeReplay(const std::string& journal_fo
   return Replay::Restore(std::move(journal), RealClock(), metrics);
 }
 
-absl::Status Serve(const std::string& listen, const std::string& metrics_listen,
-                   const std::string& journal_folder) {
+struct Flags {
+  std::string listen = "127.0.0.1:7201";
+  std::string metrics_listen = ":7301";
+  std::string journal;
+  RpcSecurity security;
+};
+
+absl::Status Serve(const Flags& flags) {
   const Event& termination = TerminationRequest();
   MetricsRegistry metrics;
-  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Replay> replay,
-                         MakeReplay(journal_folder, &metrics));
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Replay> replay, MakeReplay(flags.journal, &metrics));
   ReplayService service(replay.get(), &metrics);
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
-                         RpcServer::Start(listen, {&service}));
+                         RpcServer::Start(flags.listen, {&service}, flags.security));
   POMPC_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsServer> metrics_server,
-      MetricsServer::Start(metrics_listen, &metrics, [] { return absl::OkStatus(); }));
+      MetricsServer::Start(flags.metrics_listen, &metrics, [] { return absl::OkStatus(); }));
   POMPC_LOG(INFO) << "serving address=" << server->address()
                   << " metrics_port=" << metrics_server->port();
   termination.Wait();
@@ -61,19 +67,18 @@ absl::Status Serve(const std::string& listen, const std::string& metrics_listen,
 
 int main(int argc, char** argv) {
   CLI::App app("Keeps what actors saw and hands it to the learner.", "pompc-replay");
-  std::string listen = "0.0.0.0:7201";
-  std::string metrics_listen = ":7301";
-  app.add_option("--listen", listen, "host:port, or unix:PATH; port 0 takes a free one")
+  pompc::Flags flags;
+  app.add_option("--listen", flags.listen, "host:port, or unix:PATH; port 0 takes a free one")
       ->capture_default_str();
-  app.add_option("--metrics-listen", metrics_listen, "host:port of /metrics and /healthz")
+  app.add_option("--metrics-listen", flags.metrics_listen, "host:port of /metrics and /healthz")
       ->capture_default_str();
-  std::string journal;
-  app.add_option("--journal", journal,
+  app.add_option("--journal", flags.journal,
                  "Folder of the journal, from which rows are restored; default: none is kept");
+  pompc::AddSecurityFlags(&app, &flags.security, /*serves=*/true);
   CLI11_PARSE(app, argc, argv);
 
   pompc::InitLogging("replay");
-  const absl::Status status = pompc::Serve(listen, metrics_listen, journal);
+  const absl::Status status = pompc::Serve(flags);
   if (status.ok()) return EXIT_SUCCESS;
   POMPC_LOG(ERROR) << "cannot serve status=" << status;
   return EXIT_FAILURE;

@@ -17,7 +17,7 @@ ROOMS = {
     BASE: ([], []),
     METRICS: ([BASE], ["prometheus"]),
     CONFIG: ([BASE, PROTO], []),
-    RPC: ([BASE, METRICS, PROTO], ["grpc"]),
+    RPC: ([BASE, METRICS, PROTO], ["grpc", "openssl"]),
     MODEL: ([BASE, PROTO], ["torch"]),
     PLANNER: ([BASE, MODEL, PROTO], ["torch"]),
     "replay/server": ([BASE, METRICS, RPC, PROTO], ["grpc", "rocksdb"]),
@@ -45,9 +45,9 @@ ROOMS = {
 UNRESTRICTED = ["cli", "bench", "tests"]
 CODE = {".h", ".cc", ".inc", ".cu", ".cuh"}
 INCLUDES = {"torch": r"(torch|ATen|c10)/", "mujoco": r"mujoco/", "grpc": r"grpc(pp)?/|.*\.grpc\.pb\.h",
-            "prometheus": r"prometheus/", "rocksdb": r"rocksdb/"}
+            "openssl": r"openssl/", "prometheus": r"prometheus/", "rocksdb": r"rocksdb/"}
 LINKS = {"torch": r"\bTORCH\b|pompc_torch\b", "mujoco": r"\bpompc_mujoco\b|\bmujoco_library\b",
-         "grpc": r"gRPC::|\bproto_grpc\b", "prometheus": r"prometheus-cpp",
+         "grpc": r"gRPC::|\bproto_grpc\b", "openssl": r"OpenSSL::", "prometheus": r"prometheus-cpp",
          "rocksdb": r"(?i)\brocksdb\b"}
 
 
