@@ -87,6 +87,10 @@ struct KernelTable {
   void (*policy_action)(const PolicyActionOptions& options, int64_t rows, const float* output,
                         const float* eps, float* action, int64_t action_stride);
 
+  // n numbers, independently 0 with probability `rate` and else 1 / (1 - rate): the words of
+  // Philox4x32 blocks 0, 1, .. under the key `seed`. Equal on every CPU.
+  void (*dropout_mask)(uint64_t seed, double rate, int64_t n, float* mask);
+
   // packed [PackedSize(in, out)] = a matrix [in, out] whose element (k, j) is read from
   // matrix[k * in_stride + j * out_stride]; one of the strides is 1. A LibTorch weight [out, in]
   // has in_stride 1. It moves elements of 32 bits, floats or pairs.

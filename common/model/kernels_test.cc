@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/rng.h"
 #include "common/model/tensor.h"
 
 namespace pompc {
@@ -220,6 +221,19 @@ TEST_P(KernelsTest, PackedGemmMatchesOperatorsAtAwkwardSizes) {
     kernels().gemm_packed(rows, in, out, a_t.const_data_ptr<float>(), rows, true, packed.data(),
                           c.const_data_ptr<float>(), out, c.data_ptr<float>(), out);
     ExpectClose(c, product + start, 3e-6);
+  }
+}
+
+TEST_P(KernelsTest, DropoutMaskIsDrawnByPhilox) {
+  const int64_t n = 5003;
+  const uint64_t seed = 0x123456789ABCDEF0;
+  std::vector<float> mask(n);
+  kernels().dropout_mask(seed, 0.25, n, mask.data());
+  for (int64_t i = 0; i < n; ++i) {
+    // Sixteen blocks at a time, their first words first.
+    const uint32_t block = static_cast<uint32_t>(i / 64 * 16 + i % 16);
+    const auto words = Philox4x32({block, 0, 0, 0}, {0x9ABCDEF0, 0x12345678});
+    ASSERT_EQ(mask[i], words[i % 64 / 16] < 0x40000000 ? 0.0f : static_cast<float>(4.0 / 3)) << i;
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "common/model/kernels.h"
 #include "common/model/math.h"
 
 namespace pompc {
@@ -70,6 +71,12 @@ void GeneratorNoise::FillIndex(const at::Tensor& probability, std::vector<int64_
 }
 
 at::Tensor GeneratorNoise::DropoutMask(at::IntArrayRef shape, double rate) {
+  if (options_.device().is_cpu() && options_.dtype() == at::kFloat) {
+    at::Tensor mask = at::empty(shape, options_);
+    const uint64_t seed = at::check_generator<at::CPUGeneratorImpl>(generator_)->random64();
+    Kernels().dropout_mask(seed, rate, mask.numel(), mask.data_ptr<float>());
+    return mask;
+  }
   return at::empty(shape, options_).bernoulli_(1 - rate, generator_).div_(1 - rate);
 }
 

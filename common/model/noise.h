@@ -39,7 +39,8 @@ class Noise {
   virtual std::optional<uint64_t> KernelSeed() = 0;
 };
 
-// Draws from LibTorch's generator of the device. Equal seeds and calls give equal draws.
+// Draws from LibTorch's generator of the device, or seeded by it. Equal seeds and calls give equal
+// draws.
 class GeneratorNoise final : public Noise {
  public:
   explicit GeneratorNoise(uint64_t seed, const at::TensorOptions& options = at::kFloat);
