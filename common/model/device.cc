@@ -1,6 +1,7 @@
 #include "common/model/device.h"
 
 #include <ATen/Context.h>
+#include <malloc.h>
 
 #include "absl/strings/str_cat.h"
 
@@ -24,6 +25,12 @@ absl::StatusOr<at::Device> FindDevice(const std::string& field, const std::strin
 
 void SetFloat32Products(v1::MatmulPrecision precision) {
   at::globalContext().setFloat32MatmulPrecision(precision == v1::FP32 ? "highest" : "high");
+}
+
+void KeepFreedMemory() {
+  constexpr int kBytes = 1 << 30;
+  mallopt(M_MMAP_THRESHOLD, kBytes);  // Larger blocks go back to the kernel when they are freed.
+  mallopt(M_TRIM_THRESHOLD, kBytes);  // So does more than this at the end of the heap.
 }
 
 }  // namespace pompc

@@ -18,6 +18,10 @@ absl::StatusOr<at::Device> FindDevice(const std::string& field, const std::strin
 // FP32, or else TF32. (bfloat16 takes tensors of that type.)
 void SetFloat32Products(v1::MatmulPrecision precision);
 
+// Makes the process keep the memory that it frees, from now on: updates on a CPU free tensors of
+// many megabytes and ask for them again, and the kernel clears every page that it hands out.
+void KeepFreedMemory();
+
 }  // namespace pompc
 
 #endif  // POMPC_COMMON_MODEL_DEVICE_H_

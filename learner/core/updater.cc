@@ -87,6 +87,8 @@ absl::StatusOr<std::unique_ptr<Updater>> Updater::Create(const v1::RunConfig& co
   const auto model = std::make_shared<const WorldModel>(parameters, WorldModel::Gradients::kNone);
   if (options.tensor.device().is_cuda()) {
     SetFloat32Products(config.learner().matmul_precision());
+  } else {
+    KeepFreedMemory();
   }
   MppiOptions planning = MppiOptions::FromConfig(config, options.episode_decisions);
   planning.precision = config.actor().matmul_precision();  // Reanalyze plans as the actors do.

@@ -107,7 +107,7 @@ class Updater {
  public:
   // `config`: one that Validate() of common/config accepts. INVALID_ARGUMENT: sizes or planner
   // settings that cannot be. On a GPU it sets the process's arithmetic of float32 products to
-  // learner.matmul_precision.
+  // learner.matmul_precision; on a CPU it makes the process keep freed memory.
   static absl::StatusOr<std::unique_ptr<Updater>> Create(const v1::RunConfig& config,
                                                          const UpdaterOptions& options);
 
