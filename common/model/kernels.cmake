@@ -10,11 +10,12 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   list(APPEND kernel_flags -Wno-pass-failed)
 endif()
 set(avx512_flags ${kernel_flags} -mavx2 -mfma -mavx512f -mavx512dq -mavx512vl -mavx512bw -mprefer-vector-width=512)
+set_source_files_properties(kernels_amx.cc PROPERTIES COMPILE_OPTIONS "${avx512_flags};-mavx512bf16;-mamx-tile;-mamx-bf16")
 set_source_files_properties(kernels_avx512bf16.cc PROPERTIES COMPILE_OPTIONS "${avx512_flags};-mavx512bf16")
 set_source_files_properties(kernels_avx512.cc PROPERTIES COMPILE_OPTIONS "${avx512_flags}")
 set_source_files_properties(kernels_avx2.cc PROPERTIES COMPILE_OPTIONS "${kernel_flags};-mavx2;-mfma")
 set_source_files_properties(kernels_base.cc PROPERTIES COMPILE_OPTIONS "${kernel_flags}")
-pompc_library(kernels SOURCES kernels.cc kernels_avx512bf16.cc kernels_avx512.cc kernels_avx2.cc kernels_base.cc)
+pompc_library(kernels SOURCES kernels.cc kernels_amx.cc kernels_avx512bf16.cc kernels_avx512.cc kernels_avx2.cc kernels_base.cc)
 pompc_test(kernels_test SOURCES kernels_test.cc DEPS base kernels TORCH)
 
 # Differentiable layers on those kernels.

@@ -1,5 +1,5 @@
 // CPU kernels behind the model's layers, fused where separate LibTorch operators would walk memory
-// several times. One implementation, compiled for AVX-512 with and without bfloat16, AVX2 and
+// several times. One implementation, compiled for AMX, AVX-512 with and without bfloat16, AVX2 and
 // baseline x86-64, chosen once at run time.
 //
 // Shapes: every matrix is float32, row-major and contiguous unless a stride is named; `rows` and
@@ -103,7 +103,7 @@ struct KernelTable {
                       bool transposed, const float* packed, const float* start,
                       int64_t start_stride, float* c, int64_t ldc);
 
-  // Products in bfloat16 with sums in float32; both null where the processor has none.
+  // Products in bfloat16 with sums in float32; both null in tables without them.
   // pairs [rows, PairsOf(cols)] (stride pairs_stride) = x, rounded to nearest, ties to even.
   void (*round_pairs)(int64_t rows, int64_t cols, const float* x, int64_t x_stride,
                       BFloat16Pair* pairs, int64_t pairs_stride);
@@ -115,7 +115,7 @@ struct KernelTable {
 
 // The best table for this CPU.
 const KernelTable& Kernels();
-// Whether this CPU multiplies bfloat16 numbers: Kernels() has the functions for it.
+// Whether this CPU multiplies bfloat16 numbers faster than others: Kernels() has the functions.
 inline bool HasBFloat16Products() { return Kernels().gemm_packed_pairs != nullptr; }
 // All tables that this CPU can run, best first; for tests and benchmarks.
 const KernelTable* const* AllKernels(int* count);

@@ -67,11 +67,12 @@ PackedMlp::Operand PackedMlp::FirstOperand(int64_t begin, int64_t end, int64_t n
 
 void PackedMlp::Multiply(const PackedLayer& layer, int64_t begin, int64_t end, int64_t num_rows,
                          const Operand& x, const float* start, float* y, int64_t y_stride) const {
-  // Within a panel, the weights of consecutive inputs are consecutive.
+  // All at once, or panel by panel: within one, the weights of consecutive inputs are consecutive.
   const int64_t depth = static_cast<int64_t>(layer.packed.size() + layer.packed_pairs.size()) /
                         PackedSize(1, layer.out);
-  for (int64_t j = 0; j < layer.out; j += kPanel) {
-    const int64_t cols = std::min(kPanel, layer.out - j);
+  const int64_t step = end - begin == layer.in ? layer.out : kPanel;
+  for (int64_t j = 0; j < layer.out; j += step) {
+    const int64_t cols = std::min(step, layer.out - j);
     if (factors_ == Factors::kFloat32) {
       Kernels().gemm_packed(num_rows, end - begin, cols, x.rows, x.stride, false,
                             layer.packed.data() + j * depth + begin * kPanel, start + j, 0, y + j,

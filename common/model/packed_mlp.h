@@ -7,7 +7,7 @@
 // summed in float32; bias, LayerNorm, activation and the last layer's outputs stay float32.
 //
 // Thread-safety: immutable; safe concurrently with a scratch for each thread.
-// Determinism: a row's result depends neither on the other rows nor on how rows share products.
+// Determinism: a row's result does not depend on the other rows.
 #ifndef POMPC_COMMON_MODEL_PACKED_MLP_H_
 #define POMPC_COMMON_MODEL_PACKED_MLP_H_
 
