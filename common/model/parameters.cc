@@ -1,6 +1,7 @@
 #include "common/model/parameters.h"
 
 #include <ATen/CPUGeneratorImpl.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 #include <algorithm>
 #include <cmath>
@@ -188,16 +189,31 @@ void Parameters::Initialise(uint64_t seed) {
   if (target_.defined()) target_.copy_(layout_.range(ParameterGroup::kValue).Of(flat_));
 }
 
-std::string Parameters::Snapshot(v1::LearnerConfig::PublishDtype dtype) const {
+PendingSnapshot Parameters::StartSnapshot(v1::LearnerConfig::PublishDtype dtype) const {
   const at::ScalarType type = dtype == v1::LearnerConfig::BFLOAT16 ? at::kBFloat16 : at::kFloat;
   // One copy from a GPU, at full speed only into pinned memory.
   const at::TensorOptions host = at::TensorOptions(type).pinned_memory(flat_.is_cuda());
-  const at::Tensor values = at::empty({layout_.size()}, host).copy_(flat_.to(type));
-  const SnapshotHeader header = {.dtype = static_cast<uint16_t>(dtype),
-                                 .num_elements = static_cast<uint64_t>(layout_.size())};
-  std::string bytes(sizeof(header) + values.nbytes(), '\0');
+  PendingSnapshot snapshot;
+  snapshot.values_ = at::empty({layout_.size()}, host);
+  snapshot.values_.copy_(flat_.to(type), /*non_blocking=*/true);
+  if (flat_.is_cuda()) {
+    const c10::impl::VirtualGuardImpl guard(flat_.device().type());
+    snapshot.copied_.emplace(flat_.device().type());
+    snapshot.copied_->record(guard.getStream(flat_.device()));
+  }
+  return snapshot;
+}
+
+std::string PendingSnapshot::Bytes() const {
+  if (copied_.has_value()) copied_->synchronize();
+  const bool bfloat16 = values_.scalar_type() == at::kBFloat16;
+  const SnapshotHeader header = {
+      .dtype = static_cast<uint16_t>(bfloat16 ? v1::LearnerConfig::BFLOAT16
+                                              : v1::LearnerConfig::FLOAT32),
+      .num_elements = static_cast<uint64_t>(values_.numel())};
+  std::string bytes(sizeof(header) + values_.nbytes(), '\0');
   std::memcpy(bytes.data(), &header, sizeof(header));
-  std::memcpy(bytes.data() + sizeof(header), values.const_data_ptr(), values.nbytes());
+  std::memcpy(bytes.data() + sizeof(header), values_.const_data_ptr(), values_.nbytes());
   return bytes;
 }
 
@@ -234,9 +250,10 @@ absl::Status Parameters::LoadSnapshot(std::string_view bytes) {
         absl::StrCat("parameter snapshot holds ", header.num_elements, " elements in ",
                      content.size(), " bytes, this model needs ", layout_.size(), " in ", size));
   }
-  at::Tensor values = at::empty({layout_.size()}, type);
+  at::Tensor values =
+      at::empty({layout_.size()}, at::TensorOptions(type).pinned_memory(flat_.is_cuda()));
   std::memcpy(values.data_ptr(), content.data(), content.size());
-  values = values.to(at::kFloat);
+  values = values.to(flat_.device()).to(at::kFloat);
   // A sum is finite only if all terms are; finite float32 terms cannot overflow a double.
   if (!std::isfinite(values.sum(at::kDouble).item<double>())) {
     return absl::InvalidArgumentError("parameter snapshot holds values that are not finite");

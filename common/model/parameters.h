@@ -14,10 +14,13 @@
 #ifndef POMPC_COMMON_MODEL_PARAMETERS_H_
 #define POMPC_COMMON_MODEL_PARAMETERS_H_
 
+#include <c10/core/Event.h>
+
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -88,6 +91,19 @@ class ParameterLayout {
 // kActing: values only. kTraining: gradient buffer and target value heads as well.
 enum class ParameterUse { kActing, kTraining };
 
+// A snapshot whose values may still be on their way from a GPU. Thread-safety: none; may be moved
+// to another thread.
+class PendingSnapshot {
+ public:
+  // Blocks until the values are there. What Parameters::Snapshot() returns.
+  std::string Bytes() const;
+
+ private:
+  friend class Parameters;
+  at::Tensor values_;                 // [size], in memory of the host.
+  std::optional<c10::Event> copied_;  // Behind the copy; unset on the CPU.
+};
+
 class Parameters {
  public:
   // Zero-filled. `options`: device and dtype (float32; tests also use float64).
@@ -120,7 +136,12 @@ class Parameters {
   // format version, dtype, number of elements), then the values in buffer order; little-endian.
   // bfloat16 rounds to nearest: a relative error of 2^-8 at most. No checksum: whoever stores or
   // sends it adds one (ParameterSnapshot.crc32c).
-  std::string Snapshot(v1::LearnerConfig::PublishDtype dtype = v1::LearnerConfig::FLOAT32) const;
+  std::string Snapshot(v1::LearnerConfig::PublishDtype dtype = v1::LearnerConfig::FLOAT32) const {
+    return StartSnapshot(dtype).Bytes();
+  }
+  // The same values, of now, for another thread to turn into bytes: from a GPU they are copied in
+  // the order of the current stream, and nobody waits for that here.
+  PendingSnapshot StartSnapshot(v1::LearnerConfig::PublishDtype dtype) const;
   // Replaces the values, from either dtype. INVALID_ARGUMENT: no snapshot, another format version,
   // wrong size, or a value that is not finite; the values are then unchanged.
   absl::Status LoadSnapshot(std::string_view bytes);
