@@ -45,6 +45,18 @@ TEST(PresetTest, EveryPresetLoadsValidatesAndSaysItsName) {
   }
 }
 
+TEST(PresetTest, EveryHardwareFileFitsEveryPreset) {
+  int files = 0;
+  for (const auto& file : std::filesystem::directory_iterator("configs/hardware")) {
+    ++files;
+    for (const std::string& name : PresetNames()) {
+      const absl::Status status = LoadRunConfig(name, file.path().string(), {}).status();
+      EXPECT_TRUE(status.ok()) << name << " with " << file.path() << "\n" << status;
+    }
+  }
+  EXPECT_GE(files, 2);
+}
+
 TEST(PresetTest, PompcIsTheDefaults) {
   EXPECT_EQ(ConfigToText(LoadRunConfig("pompc", "", {}).value()), ConfigToText(DefaultRunConfig()));
 }

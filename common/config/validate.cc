@@ -298,11 +298,21 @@ void CheckFlow(const v1::RunConfig& config, Rules& rules) {
       {"actor.upload_queue_rows", "actor.segment_rows", "actor.environments_per_actor"},
       "must hold a segment of every environment, or the actor waits for its own unsent rows");
 
-  for (const auto& [path, device] : {std::pair("actor.device", a.device()),
-                                     std::pair("learner.device", config.learner().device())}) {
+  const v1::LearnerConfig& learner = config.learner();
+  for (const auto& [path, device] :
+       {std::pair("actor.device", a.device()), std::pair("learner.device", learner.device())}) {
     rules.Require(IsDevice(device), {path}, "must be cpu, cuda or cuda:N");
   }
-  rules.Require(config.learner().matmul_precision() != v1::BF16, {"learner.matmul_precision"},
+  rules.Require(!learner.has_reanalyze_device() || IsDevice(learner.reanalyze_device()),
+                {"learner.reanalyze_device"}, "must be cpu, cuda or cuda:N");
+  rules.Require(!learner.has_reanalyze_device() || learner.reanalyze_ahead(),
+                {"learner.reanalyze_device", "learner.reanalyze_ahead"},
+                "only windows that are planned ahead are planned elsewhere");
+  rules.Require(
+      !learner.reanalyze_ahead() || config.replay().rate_tolerance_updates() >= 2,
+      {"learner.reanalyze_ahead", "replay.rate_tolerance_updates"},
+      "one batch is drawn ahead of its update: rate_tolerance_updates must be at least 2");
+  rules.Require(learner.matmul_precision() != v1::BF16, {"learner.matmul_precision"},
                 "updates are computed in FP32 or TF32; BF16 is for planning");
   rules.Require(!e.task().empty(), {"environment.task"}, "must name a task");
 }

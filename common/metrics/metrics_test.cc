@@ -70,7 +70,7 @@ TEST(MetricTableTest, EveryMetricIsSetBySomeProgram) {
 }
 
 TEST(MetricTableTest, LabelsAreClosedSetsOfFewerThanTen) {
-  const std::set<std::string_view> labels = {"side", "loss", "code", "severity"};
+  const std::set<std::string_view> labels = {"side", "loss", "code", "severity", "activity"};
   for (const MetricSpec& spec : kMetricTable) {
     if (spec.label.empty()) {
       EXPECT_EQ(spec.label_values, "") << spec.name;

@@ -69,6 +69,8 @@ inline constexpr MetricSpec kMetricTable[] = {
     // Learner.
     {"pompc_learner_updates_total", internal::kC, "updates", "Gradient updates, pretraining included."},
     {"pompc_learner_update_duration_seconds", internal::kH, "seconds", "One gradient update, without waiting for its batch.", "", "", internal::kDurationBuckets},
+    {"pompc_learner_loop_seconds_total", internal::kC, "seconds", "Time of the learner's loop by what it did: wait for a batch, for a GPU that is behind, or for plans made ahead; hand over batch and update; re-plan itself; write back to replay; log; publish; checkpoint.", "activity", "wait_batch,wait_device,wait_reanalyze,update,reanalyze,write_back,log,publish,checkpoint"},
+    {"pompc_learner_publish_duration_seconds", internal::kH, "seconds", "Publishing parameters, beside the loop: checksum and serialising, the rest of a copy from a GPU included.", "", "", internal::kDurationBuckets},
     {"pompc_learner_queue_wait_seconds", internal::kH, "seconds", "Waiting for a batch, per update.", "", "", internal::kDurationBuckets},
     {"pompc_learner_loss", internal::kG, "", "Last logged value of each loss.", "loss", "consistency,reward,value,termination,policy,prior"},
     {"pompc_learner_gradient_norm", internal::kG, "", "Last logged norm of the gradient before clipping.", "loss", "model,policy,prior"},

@@ -21,7 +21,7 @@ class CudaUpdateGraph final : public UpdateGraph {
  public:
   CudaUpdateGraph(at::Device device, bool record)
       : record_(record),
-        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/false, device.index())),
+        stream_(c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device.index())),
         noise_(device) {}
 
   at::Tensor Run(const Batch& batch, Noise& noise, const Work& work) override {
@@ -70,7 +70,9 @@ class CudaUpdateGraph final : public UpdateGraph {
   }
 
   const bool record_;
-  const CUDAStream stream_;  // Recording needs one that nobody else uses.
+  // Recording needs one that nobody else uses. Its priority goes with the recorded kernels: plans
+  // beside them (learner/service/reanalyzer.h) give way.
+  const CUDAStream stream_;
   Batch batch_;
   NoiseTape noise_;
   at::Tensor result_;

@@ -141,10 +141,14 @@ absl::StatusOr<UpdateResult> Updater::UpdateOrThrow(const UpdateRequest& request
   UpdateResult result;
   const bool full = request.kind == UpdateKind::kFull;
   if (full && ReanalyzeDue()) {
-    const absl::Time start = clock_->Now();
-    POMPC_ASSIGN_OR_RETURN(result.reanalyzed,
-                           Reanalyze(batch, config_.learning().reanalyze_windows(), noise));
-    result.reanalyze_duration = clock_->Now() - start;
+    if (request.reanalyzed.has_value()) {
+      result.reanalyzed = request.reanalyzed;
+    } else {
+      const absl::Time start = clock_->Now();
+      POMPC_ASSIGN_OR_RETURN(result.reanalyzed,
+                             Reanalyze(batch, config_.learning().reanalyze_windows(), noise));
+      result.reanalyze_duration = clock_->Now() - start;
+    }
     const int64_t windows = result.reanalyzed->mean.size(1);
     batch.prior_mean.narrow(1, 0, windows).copy_(result.reanalyzed->mean);
     batch.prior_std.narrow(1, 0, windows).copy_(result.reanalyzed->std);
@@ -187,12 +191,11 @@ at::Tensor Updater::Compute(UpdateKind kind, const Batch& batch, Noise& noise) {
   return model.td_error.defined() ? at::cat({stats, model.td_error}) : stats;
 }
 
-bool Updater::ReanalyzeDue() const {
+bool Updater::Reanalyzes() const {
   const v1::LearningConfig& learning = config_.learning();
   const bool used = IsRegularised(learning) || parameters_->spec().intermediate_prior;
   return used && learning.prior_source() != v1::LearningConfig::REPLAY &&
-         learning.reanalyze_windows() > 0 &&
-         (full_updates_ + 1) % learning.reanalyze_interval() == 0;
+         learning.reanalyze_windows() > 0;
 }
 
 absl::StatusOr<ReanalyzedPrior> Updater::Reanalyze(const Batch& batch, int64_t num_windows,

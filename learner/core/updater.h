@@ -82,12 +82,14 @@ struct UpdateRequest {
   UpdateKind kind = UpdateKind::kFull;
   int64_t env_steps = 0;  // Environment (control) steps so far; for a lambda schedule.
   bool want_stats = false;
+  // When re-planning is due: the batch's re-planned windows, if that has been done already.
+  std::optional<ReanalyzedPrior> reanalyzed;
 };
 
 struct UpdateResult {
   std::optional<UpdateStats> stats;           // If asked for.
   std::optional<ReanalyzedPrior> reanalyzed;  // When re-planning was due: to write back to replay.
-  absl::Duration reanalyze_duration;          // Of that re-planning; a GPU may still be at work.
+  absl::Duration reanalyze_duration;          // Of that re-planning, if it was made here.
   // [B] ModelLoss.td_error, on the model's device: the windows' next priorities. Undefined without
   // batch.weights.
   at::Tensor td_error;
@@ -119,6 +121,11 @@ class Updater {
   // Updater have the same shapes. INVALID_ARGUMENT: shapes.
   absl::StatusOr<UpdateResult> Update(const UpdateRequest& request, Batch& batch, Noise& noise);
 
+  // Whether full updates re-plan now and then, and whether the next one does.
+  bool Reanalyzes() const;
+  bool ReanalyzeDue() const {
+    return Reanalyzes() && (full_updates_ + 1) % config_.learning().reanalyze_interval() == 0;
+  }
   // Plans the first `num_windows` windows of the batch again, without their last observation.
   absl::StatusOr<ReanalyzedPrior> Reanalyze(const Batch& batch, int64_t num_windows,
                                             Noise& noise) const;
@@ -142,7 +149,6 @@ class Updater {
           std::unique_ptr<MppiPlanner> planner);
   absl::StatusOr<UpdateResult> UpdateOrThrow(const UpdateRequest& request, Batch& batch,
                                              Noise& noise);
-  bool ReanalyzeDue() const;
   // All but re-planning, without waiting for a device. -> statistics [Stat::kCount], and behind
   // them the TD errors [B] if the batch has weights.
   at::Tensor Compute(UpdateKind kind, const Batch& batch, Noise& noise);

@@ -172,6 +172,31 @@ TEST(UpdaterTest, ReanalyzesAtItsIntervalAndUsesTheResult) {
   }
 }
 
+TEST(UpdaterTest, UsesWindowsThatWerePlannedAlreadyAsItsOwn) {
+  const std::unique_ptr<Updater> updater = MakeUpdater(SmallConfig()),
+                                 told = MakeUpdater(SmallConfig());
+  EXPECT_FALSE(updater->ReanalyzeDue());
+  Step(*updater, 0);
+  Step(*told, 0);
+  EXPECT_TRUE(updater->ReanalyzeDue());
+  Batch batch = RandomBatch(1), other = RandomBatch(1);
+  UpdateRequest request;
+  GeneratorNoise plans(7), noise(8), same_noise(8);
+  request.reanalyzed = *told->Reanalyze(batch, 3, plans);
+  const UpdateResult result = *told->Update(request, batch, noise);
+  EXPECT_TRUE(at::equal(batch.prior_mean.narrow(1, 0, 3), request.reanalyzed->mean));
+  EXPECT_TRUE(at::equal(result.reanalyzed->std, request.reanalyzed->std));
+  EXPECT_FALSE(at::equal(batch.prior_mean, other.prior_mean));
+
+  // The same update without re-planning, of a batch that holds these priors already.
+  v1::RunConfig never = SmallConfig();
+  never.mutable_learning()->set_reanalyze_windows(0);
+  const std::unique_ptr<Updater> expected = MakeUpdater(never);
+  Step(*expected, 0);
+  ASSERT_TRUE(expected->Update({}, batch, same_noise).ok());
+  EXPECT_TRUE(at::equal(told->parameters()->flat(), expected->parameters()->flat()));
+}
+
 TEST(UpdaterTest, LearnedPriorConvergesToAFixedGaussian) {
   v1::RunConfig config = SmallConfig();
   config.mutable_learning()->set_reanalyze_windows(0);

@@ -46,6 +46,10 @@ void BatchStager::Allocate(const Batch& view) {
   }
 }
 
+void BatchStager::AwaitRoom() {
+  if (copies_.has_value()) slots_[(current_ + 1) % kSlots].used->synchronize();
+}
+
 absl::StatusOr<Batch> BatchStager::Stage(ColumnBatch& columns) {
   POMPC_ASSIGN_OR_RETURN(const Batch view, ViewBatch(shape_, columns));
   if (device_.is_cpu()) return view;
@@ -54,7 +58,7 @@ absl::StatusOr<Batch> BatchStager::Stage(ColumnBatch& columns) {
   slots_[current_].used->record(work);
   current_ = (current_ + 1) % kSlots;
   Slot& slot = slots_[current_];
-  slot.used->synchronize();
+  slot.used->synchronize();  // Already so after AwaitRoom().
   CopyBatch(view, BatchIn(slot.host, view));
   c10::Event copied(device_.type());
   {

@@ -23,10 +23,12 @@ class BatchStager {
  public:
   BatchStager(const BatchShape& shape, at::Device device) : shape_(shape), device_(device) {}
 
+  // Blocks while the device is kSlots batches behind, as Stage() does.
+  void AwaitRoom();
+
   // The batch on the device, for work that the current stream is given from now on. On the CPU: a
   // view of `columns`, as ViewBatch(). Elsewhere `columns` may be reused at once, and the batch is
-  // valid for the work given before kSlots - 1 further calls. Blocks while the device is kSlots
-  // batches behind. Errors: those of ViewBatch().
+  // valid for the work given before kSlots - 1 further calls. Errors: those of ViewBatch().
   absl::StatusOr<Batch> Stage(ColumnBatch& columns);
 
  private:

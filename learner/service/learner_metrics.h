@@ -3,9 +3,11 @@
 #define POMPC_LEARNER_SERVICE_LEARNER_METRICS_H_
 
 #include <array>
+#include <cstddef>
 #include <utility>
 #include <vector>
 
+#include "absl/time/time.h"
 #include "common/metrics/metrics.h"
 #include "learner/core/updater.h"
 
@@ -15,12 +17,30 @@ struct LearnerMetrics {
   explicit LearnerMetrics(MetricsRegistry* metrics);
 
   Counter* updates;
+  // What the loop does, in the order of the label's values.
+  enum class Activity {
+    kWaitBatch,
+    kWaitDevice,
+    kWaitReanalyze,
+    kUpdate,
+    kReanalyze,
+    kWriteBack,
+    kLog,
+    kPublish,
+    kCheckpoint,
+    kCount,
+  };
+  void Count(Activity activity, absl::Duration duration) {
+    loop_[static_cast<size_t>(activity)]->Increment(absl::ToDoubleSeconds(duration));
+  }
+
   Histogram* update_duration;
   Histogram* queue_wait;
   Histogram* staleness;
   Counter* reanalyzed_rows;
   Histogram* reanalyze_duration;
   Gauge* decisions;
+  Histogram* publish_duration;
   Gauge* checkpoint_timestamp;
   Histogram* checkpoint_duration;
   Counter* checkpoint_failures;
@@ -29,6 +49,7 @@ struct LearnerMetrics {
   void SetStats(const std::array<double, static_cast<size_t>(Stat::kCount)>& stats);
 
  private:
+  std::array<Counter*, static_cast<size_t>(Activity::kCount)> loop_;
   std::vector<std::pair<Stat, Gauge*>> stats_;
 };
 

@@ -1,6 +1,7 @@
 #include "learner/service/learner_run.h"
 
 #include <ATen/Parallel.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
 #include <array>
@@ -106,6 +107,8 @@ LearnerRun::LearnerRun(std::unique_ptr<RunLock> lock, const LearnerRunOptions& o
       noise_(0, at::TensorOptions(at::kFloat).device(device)) {}
 
 absl::Status LearnerRun::Run(const Event& stop) {
+  c10::OptionalDeviceGuard current;  // Kernels of our own run on the current device.
+  if (device_.has_index()) current.reset_device(device_);
   at::set_num_threads(options_.config.learner().threads());  // Of this thread.
   std::optional<v1::TaskSizes> sizes;
   while (!(sizes = front_->roster.AwaitSizes(clock_->Now() + kMoment)).has_value()) {
@@ -138,6 +141,16 @@ absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {
   updater_options.clock = clock_;
   updater_options.tensor = at::TensorOptions(at::kFloat).device(device_);
   POMPC_ASSIGN_OR_RETURN(updater_, Updater::Create(config, updater_options));
+
+  if (config.learner().reanalyze_ahead() && updater_->Reanalyzes()) {
+    at::Device device = device_;
+    if (config.learner().has_reanalyze_device()) {
+      POMPC_ASSIGN_OR_RETURN(
+          device, FindDevice("learner.reanalyze_device", config.learner().reanalyze_device()));
+    }
+    POMPC_ASSIGN_OR_RETURN(reanalyzer_, Reanalyzer::Create(config, shape_, device, clock_));
+  }
+  courier_.emplace(&front_->publisher, clock_, metrics_.publish_duration);
 
   schedule_ = RunSchedule::ForNewTable(config, sizes, 0, 0);
   v1::TableConfig table =
@@ -192,13 +205,14 @@ absl::StatusOr<bool> LearnerRun::TakeBatch(const Event& stop) {
   bool have_batch = false;
   const absl::Time start = clock_->Now();
   if (updater_->updates() < schedule_->final_updates()) {
-    const absl::Status next = sampler_->Next(start + kMoment, &columns_);
+    const absl::Status next = NextColumns(start + kMoment);
     if (!next.ok() && !absl::IsDeadlineExceeded(next)) return next;
     have_batch = next.ok();
   } else {
     stop.WaitUntil(clock_, start + kMoment);  // Decisions are missing, updates are not.
   }
   const absl::Time now = clock_->Now();
+  metrics_.Count(LearnerMetrics::Activity::kWaitBatch, now - start);
   if (have_batch) {
     metrics_.queue_wait->Observe(absl::ToDoubleSeconds(now - start));
     // A batch that was fetched ahead may be older than what is known.
@@ -206,6 +220,27 @@ absl::StatusOr<bool> LearnerRun::TakeBatch(const Event& stop) {
   }
   if (!have_batch || now >= next_info_) POMPC_RETURN_IF_ERROR(RefreshInfo());
   return have_batch;
+}
+
+absl::Status LearnerRun::NextColumns(absl::Time deadline) {
+  planned_ahead_ = false;
+  // Not in pretraining, whose parameters would be too old for the first full updates.
+  if (reanalyzer_ == nullptr || updater_->full_updates() == 0) {
+    return sampler_->Next(deadline, &columns_);
+  }
+  if (!has_ahead_) {
+    POMPC_RETURN_IF_ERROR(sampler_->Next(deadline, &ahead_));
+    const auto update = static_cast<uint64_t>(updater_->updates());
+    POMPC_RETURN_IF_ERROR(
+        reanalyzer_->Start(*updater_->parameters(), ahead_,
+                           SeedFor(options_.config.seed(), RngRole::kReanalyze, 0, update)));
+    has_ahead_ = true;
+  }
+  if (!updater_->ReanalyzeDue()) return sampler_->Next(deadline, &columns_);
+  std::swap(columns_, ahead_);
+  has_ahead_ = false;
+  planned_ahead_ = true;
+  return absl::OkStatus();
 }
 
 absl::Status LearnerRun::RefreshInfo() {
@@ -232,31 +267,41 @@ void LearnerRun::SetDecisions(int64_t decisions) {
 }
 
 absl::Status LearnerRun::MakeUpdate() {
+  using Activity = LearnerMetrics::Activity;
   const v1::RunConfig& config = options_.config;
   const absl::Time start = clock_->Now();
   const int64_t updates = updater_->updates();
   sample_age_updates_ = MeanStaleness(shape_, columns_, updates);
   metrics_.staleness->Observe(sample_age_updates_ / config.learner().publish_every());
 
-  POMPC_ASSIGN_OR_RETURN(Batch batch, stager_->Stage(columns_));
   UpdateRequest request;
   const bool model_only = schedule_->Pretraining(updates) && !config.learning().pretrain_policy();
   request.kind = model_only ? UpdateKind::kModelOnly : UpdateKind::kFull;
   request.env_steps = decisions_ * config.environment().action_repeat();
   request.want_stats = (updates + 1) % config.learner().log_every() == 0;
+  absl::Duration waited, reanalyzed;
+  if (planned_ahead_) {
+    POMPC_ASSIGN_OR_RETURN(const Reanalyzer::Result plans, reanalyzer_->Finish());
+    request.reanalyzed = plans.prior;
+    reanalyzed = plans.duration;
+    waited = clock_->Now() - start;
+    metrics_.Count(Activity::kWaitReanalyze, waited);
+  }
+  const absl::Time ready = clock_->Now();
+  stager_->AwaitRoom();
+  const absl::Duration behind = clock_->Now() - ready;
+  metrics_.Count(Activity::kWaitDevice, behind);
+  waited += behind;
+  POMPC_ASSIGN_OR_RETURN(Batch batch, stager_->Stage(columns_));
   noise_.Seed(SeedFor(config.seed(), RngRole::kUpdate, 0, static_cast<uint64_t>(updates)));
   POMPC_ASSIGN_OR_RETURN(const UpdateResult result, updater_->Update(request, batch, noise_));
+  const absl::Time updated = clock_->Now();
+  metrics_.Count(Activity::kReanalyze, result.reanalyze_duration);
+  metrics_.Count(Activity::kUpdate, updated - start - waited - result.reanalyze_duration);
   if (result.reanalyzed.has_value()) {
-    metrics_.reanalyze_duration->Observe(absl::ToDoubleSeconds(result.reanalyze_duration));
-    const auto written = WriteBack(*result.reanalyzed, shape_, columns_, *sampler_);
-    if (written.ok()) {
-      metrics_.reanalyzed_rows->Increment(
-          static_cast<double>(written->updated_rows() + written->stale_rows()));
-    } else if (absl::IsUnavailable(written.status())) {
-      POMPC_LOG(WARNING) << "reanalyzed priors are lost status=" << written.status();
-    } else {
-      return written.status();
-    }
+    metrics_.reanalyze_duration->Observe(
+        absl::ToDoubleSeconds(planned_ahead_ ? reanalyzed : result.reanalyze_duration));
+    POMPC_RETURN_IF_ERROR(WriteBackPriors(*result.reanalyzed));
   }
   if (result.td_error.defined()) {
     const absl::Status written = WritePriorities(result.td_error, columns_, *sampler_).status();
@@ -266,9 +311,26 @@ absl::Status LearnerRun::MakeUpdate() {
       POMPC_RETURN_IF_ERROR(written);
     }
   }
+  const absl::Time now = clock_->Now();
+  metrics_.Count(Activity::kWriteBack, now - updated);
   metrics_.updates->Increment();
-  metrics_.update_duration->Observe(absl::ToDoubleSeconds(clock_->Now() - start));
-  return result.stats.has_value() ? LogStats(*result.stats) : absl::OkStatus();
+  metrics_.update_duration->Observe(absl::ToDoubleSeconds(now - start));
+  if (!result.stats.has_value()) return absl::OkStatus();
+  const absl::Status logged = LogStats(*result.stats);
+  metrics_.Count(Activity::kLog, clock_->Now() - now);
+  return logged;
+}
+
+absl::Status LearnerRun::WriteBackPriors(const ReanalyzedPrior& prior) {
+  const auto written = WriteBack(prior, shape_, columns_, *sampler_);
+  if (absl::IsUnavailable(written.status())) {
+    POMPC_LOG(WARNING) << "reanalyzed priors are lost status=" << written.status();
+    return absl::OkStatus();
+  }
+  POMPC_RETURN_IF_ERROR(written.status());
+  metrics_.reanalyzed_rows->Increment(
+      static_cast<double>(written->updated_rows() + written->stale_rows()));
+  return absl::OkStatus();
 }
 
 absl::Status LearnerRun::LogStats(const UpdateStats& stats) {
@@ -297,23 +359,27 @@ void LearnerRun::PublishIfDue() {
   if (!published_trained_) {
     if (schedule_->Seeded(decisions_)) Publish(/*trained=*/true, /*run_finished=*/false);
   } else if (updates - published_updates_ >= options_.config.learner().publish_every()) {
-    Publish(/*trained=*/true, /*run_finished=*/false);
+    // In lock-step an actor waits for just this version. Else a later one will do as well.
+    const bool lock_step = options_.config.actor().max_parameter_lag_updates() == 0;
+    if (lock_step || courier_->Idle()) Publish(/*trained=*/true, /*run_finished=*/false);
   }
 }
 
 void LearnerRun::Publish(bool trained, bool run_finished) {
+  const absl::Time start = clock_->Now();
   v1::ParameterSnapshot snapshot;
   snapshot.set_updates(updater_->updates());
   snapshot.set_decisions(decisions_);
   snapshot.set_trained(trained);
-  snapshot.set_data(updater_->parameters()->Snapshot(options_.config.learner().publish_dtype()));
   snapshot.set_run_finished(run_finished);
   const int64_t publish_every = options_.config.learner().publish_every();
   snapshot.set_next_decisions(
       schedule_->DecisionsFor(updater_->updates() + (trained ? publish_every : 0)));
-  front_->publisher.Publish(std::move(snapshot));
+  courier_->Publish(std::move(snapshot), updater_->parameters()->StartSnapshot(
+                                             options_.config.learner().publish_dtype()));
   published_trained_ = trained;
   published_updates_ = updater_->updates();
+  metrics_.Count(LearnerMetrics::Activity::kPublish, clock_->Now() - start);
 }
 
 void LearnerRun::CheckpointIfDue() {
@@ -326,6 +392,7 @@ void LearnerRun::CheckpointIfDue() {
 
 absl::Status LearnerRun::SaveCheckpoint() {
   const absl::Time start = clock_->Now();
+  courier_->Await();  // The books name the newest version.
   RunCheckpoint checkpoint;
   checkpoint.config = options_.config;
   checkpoint.state = updater_->Save();
@@ -346,6 +413,7 @@ absl::Status LearnerRun::SaveCheckpoint() {
   const absl::Time now = clock_->Now();
   metrics_.checkpoint_timestamp->Set(absl::ToDoubleSeconds(now - absl::UnixEpoch()));
   metrics_.checkpoint_duration->Observe(absl::ToDoubleSeconds(now - start));
+  metrics_.Count(LearnerMetrics::Activity::kCheckpoint, now - start);
   return absl::OkStatus();
 }
 
@@ -360,6 +428,7 @@ absl::Status LearnerRun::SaveStatus() {
 
 void LearnerRun::Finish(const Event& stop) {
   Publish(!schedule_->Pretraining(updater_->updates()), /*run_finished=*/true);
+  courier_->Await();
   ShowProgress("finished");
   const int64_t version = front_->publisher.version();
   const absl::Time deadline = clock_->Now() + options_.final_evaluation_wait;

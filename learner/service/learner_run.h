@@ -30,7 +30,9 @@
 #include "learner/core/updater.h"
 #include "learner/service/batch_stager.h"
 #include "learner/service/batch_view.h"
+#include "learner/service/courier.h"
 #include "learner/service/learner_metrics.h"
+#include "learner/service/reanalyzer.h"
 #include "learner/service/replay_link.h"
 #include "learner/service/run_checkpoint.h"
 #include "learner/service/run_front.h"
@@ -82,7 +84,11 @@ class LearnerRun {
 
   // The loop's steps, in order.
   absl::StatusOr<bool> TakeBatch(const Event& stop);  // False: none within a moment.
+  // Fills columns_ for the next update. DEADLINE_EXCEEDED: not yet; others: as the sampler's
+  // Next().
+  absl::Status NextColumns(absl::Time deadline);
   absl::Status MakeUpdate();
+  absl::Status WriteBackPriors(const ReanalyzedPrior& prior);
   absl::Status LogStats(const UpdateStats& stats);
   void PublishIfDue();
   void CheckpointIfDue();
@@ -114,7 +120,14 @@ class LearnerRun {
   std::optional<BatchStager> stager_;
   absl::Time next_checkpoint_, next_info_;
 
+  std::unique_ptr<Reanalyzer> reanalyzer_;  // Null unless windows are planned ahead.
+  std::optional<Courier> courier_;
+
   ColumnBatch columns_;
+  // With a reanalyzer: the batch of the next update that re-plans, while it is being planned.
+  ColumnBatch ahead_;
+  bool has_ahead_ = false;
+  bool planned_ahead_ = false;  // Windows of columns_ are.
   int64_t decisions_ = 0;
   int64_t replay_rows_ = 0;
   double sample_age_updates_ = 0;

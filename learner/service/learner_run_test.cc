@@ -279,6 +279,21 @@ TEST(LearnerRunTest, WithPrioritiesTdErrorsDecideWhatIsDrawn) {
   EXPECT_GT(probabilities.size(), 50u) << "hardly a window has a priority of its own";
 }
 
+TEST(LearnerRunTest, PlansAheadAsManyWindowsAsWhenDue) {
+  for (const bool ahead : {false, true}) {
+    v1::RunConfig config = TinyConfig();
+    config.mutable_learner()->set_reanalyze_ahead(ahead);
+    Process process(config, NewFolder(), /*resume=*/false);
+    process.StartActor();
+    const absl::Status end = process.End();
+    ASSERT_TRUE(end.ok()) << end;
+    const v1::InfoResponse info = process.replay().Info();
+    // Of 3 windows of 3 decisions each, after every 10th update that followed pretraining.
+    EXPECT_EQ(info.updated_rows() + info.stale_rows(), (kTotal - kSeed) / 10 * 3 * 3) << ahead;
+    EXPECT_EQ(info.sampled_batches(), kTotal);
+  }
+}
+
 TEST(LearnerRunTest, ResumesWithTheParametersItSavedAndRunsOnToTheEnd) {
   const std::string folder = NewFolder();
   int64_t version = 0;
