@@ -1,5 +1,6 @@
 #include "replay/client/remote_sampler.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/check.h"
@@ -58,7 +59,7 @@ absl::Status RemoteSampler::Receive(Backoff* backoff) {
   POMPC_LOG(INFO) << "declaring the table to replay run_id=" << options_.table.run_id()
                   << " updates_done=" << configure.updates_done();
   v1::ConfigureResponse configured;
-  POMPC_RETURN_IF_ERROR(Call([&](grpc::ClientContext* context) {
+  POMPC_RETURN_IF_ERROR(Call(absl::InfiniteDuration(), [&](grpc::ClientContext* context) {
     return stub_->Configure(context, configure, &configured);
   }));
 
@@ -130,15 +131,21 @@ absl::Status RemoteSampler::Next(absl::Time deadline, ColumnBatch* batch) {
   return absl::OkStatus();
 }
 
-absl::Status RemoteSampler::Call(const std::function<grpc::Status(grpc::ClientContext*)>& attempt) {
+absl::Status RemoteSampler::Call(absl::Duration give_up_after,
+                                 const std::function<grpc::Status(grpc::ClientContext*)>& attempt) {
   uint64_t call;
   {
     absl::MutexLock lock(&mu_);
     call = ++calls_;
   }
-  return UnaryCaller(options_.retry, Rng(options_.table.seed(), RngRole::kBackoff, 0, call), clock_,
-                     &stop_, metrics_)
-      .Call(attempt);
+  RetryPolicy retry = options_.retry;
+  retry.attempt_timeout = std::min(retry.attempt_timeout, give_up_after);
+  retry.give_up_after = give_up_after;
+  absl::Status status = UnaryCaller(retry, Rng(options_.table.seed(), RngRole::kBackoff, 0, call),
+                                    clock_, &stop_, metrics_)
+                            .Call(attempt);
+  if (absl::IsDeadlineExceeded(status)) status = absl::UnavailableError(status.message());
+  return status;
 }
 
 absl::StatusOr<v1::UpdateResponse> RemoteSampler::Update(absl::Span<const uint64_t> keys,
@@ -153,14 +160,15 @@ absl::StatusOr<v1::UpdateResponse> RemoteSampler::UpdatePriorities(
 
 absl::StatusOr<v1::UpdateResponse> RemoteSampler::CallUpdate(const v1::UpdateRequest& request) {
   v1::UpdateResponse response;
-  POMPC_RETURN_IF_ERROR(Call(
-      [&](grpc::ClientContext* context) { return stub_->Update(context, request, &response); }));
+  POMPC_RETURN_IF_ERROR(Call(options_.patience, [&](grpc::ClientContext* context) {
+    return stub_->Update(context, request, &response);
+  }));
   return response;
 }
 
 absl::StatusOr<v1::InfoResponse> RemoteSampler::Info() {
   v1::InfoResponse response;
-  POMPC_RETURN_IF_ERROR(Call([&](grpc::ClientContext* context) {
+  POMPC_RETURN_IF_ERROR(Call(options_.patience, [&](grpc::ClientContext* context) {
     return stub_->Info(context, v1::InfoRequest(), &response);
   }));
   return response;

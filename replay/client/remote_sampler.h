@@ -33,7 +33,10 @@ struct RemoteSamplerOptions {
   int64_t updates_done = 0;  // Updates made before this sampler, >= 0 (a resumed learner).
   int32_t batch_size = 0;    // B windows, >= 1.
   int32_t prefetch = 1;      // Batches in flight, >= 1; two more may wait here.
-  RetryPolicy retry;         // Of streams its backoff alone: there is no end to it.
+  RetryPolicy retry;         // Of the stream: its backoff alone, there is no end to it.
+  // How long Update(), UpdatePriorities() and Info() wait for a replay that is away: their caller
+  // has other things to see to.
+  absl::Duration patience = absl::Seconds(5);
 };
 
 // Thread-safety: thread-safe.
@@ -64,7 +67,8 @@ class RemoteSampler final : public ReplaySampler {
   bool Hold(grpc::ClientContext* context) ABSL_LOCKS_EXCLUDED(mu_);
   void Release() ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<v1::UpdateResponse> CallUpdate(const v1::UpdateRequest& request);
-  absl::Status Call(const std::function<grpc::Status(grpc::ClientContext*)>& attempt);
+  absl::Status Call(absl::Duration give_up_after,
+                    const std::function<grpc::Status(grpc::ClientContext*)>& attempt);
 
   const RemoteSamplerOptions options_;
   const std::unique_ptr<v1::Replay::Stub> stub_;

@@ -301,6 +301,19 @@ TEST(ReplayE2eTest, UpdatesReachStoredRowsAndStaleOnesAreCounted) {
   EXPECT_EQ(sampler->Info()->stale_rows(), 1);
 }
 
+TEST(ReplayE2eTest, UpdatesDoNotWaitForAReplayThatStaysAway) {
+  TestServer server;
+  RemoteSampler sampler({.table = TestTable(2, 1000),
+                         .batch_size = 8,
+                         .retry = kFastRetry,
+                         .patience = absl::Milliseconds(50)},
+                        server.channel(), RealClock(), server.metrics());
+  server.Stop();
+  EXPECT_TRUE(absl::IsUnavailable(sampler.Update({}, {}).status()));
+  EXPECT_TRUE(absl::IsUnavailable(sampler.UpdatePriorities({}, {}).status()));
+  EXPECT_TRUE(absl::IsUnavailable(sampler.Info().status()));
+}
+
 TEST(ReplayE2eTest, RefusalsReachTheirCaller) {
   TestServer server;
   ASSERT_TRUE(server.Configure(TestTable(4, 100)).ok());
