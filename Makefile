@@ -3,12 +3,18 @@ PRESET ?= release
 JOBS ?= $(shell nproc)
 build := build/$(PRESET)
 
-.PHONY: run test build setup lint format
+# What tries the deploy files on the engines that they are for.
+deploy_tests := tests/deploy/slurm/slurm_test.py
+
+.PHONY: run test test-deploy build setup lint format
 run: build
 	$(build)/bin/pompc train --preset quickstart $(ARGS)
 
 test: build
 	ctest --preset $(PRESET) -j $(JOBS) --no-tests=error
+
+test-deploy: build
+	@for t in $(deploy_tests); do echo "$$t"; POMPC_BUILD=$(CURDIR)/$(build) $$t || exit 1; done
 
 build: setup
 	@cmake --preset $(PRESET) > $(build).log 2>&1 || { cat $(build).log; exit 1; }

@@ -36,7 +36,7 @@ step() {
 
 mapfile -t code < <(files '*.h' '*.cc')
 mapfile -t units < <(files '*.cc')
-mapfile -t scripts < <(files '*.sh' .ci/run)
+mapfile -t scripts < <(files '*.sh' '*.sbatch' .ci/run)
 mapfile -t python < <(files '*.py')
 
 format() { [ ${#code[@]} -eq 0 ] || clang-format-15 --dry-run -Werror "${code[@]}"; }

@@ -28,6 +28,14 @@ def run(*command, **options):
     subprocess.run(command, check=True, **options)
 
 
+def make_bridge():
+    """What the hosts are connected by; this process is on it too."""
+    run("ip", "link", "add", "bridge", "type", "bridge")
+    run("ip", "address", "add", "10.77.0.1/24", "dev", "bridge")
+    for device in ("lo", "bridge"):
+        run("ip", "link", "set", device, "up")
+
+
 class Host:
     """A network namespace, which a process keeps that ends with this one."""
 
@@ -75,9 +83,7 @@ def make_certificates(folder):
 
 
 def main():
-    run("ip", "link", "add", "bridge", "type", "bridge")
-    run("ip", "address", "add", "10.77.0.1/24", "dev", "bridge")
-    run("ip", "link", "set", "bridge", "up")
+    make_bridge()
     hosts = [Host(address) for address in (LEARNER, REPLAY, ACTORS)]
     learner_host, replay_host, actor_host = hosts
     folder = pathlib.Path(tempfile.mkdtemp(prefix="pompc_secure_"))
