@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""A run over three hosts with mutual TLS and a token: learner, replay, and one with actors and the
-evaluator.
+"""A run over three hosts with mutual TLS and a token: one with learner and relay, one with replay, one
+with actors and an evaluator behind the relay.
 
 Each host is a network namespace with an address of its own on a common bridge. Certificates and token
 are made by the very lines of docs/security.md. Along the way: a server that would listen to the
@@ -128,7 +128,10 @@ def main():
     actors = [HostProgram(folder, actor_host, "actor-0", *acts, *flags("actor")),
               HostProgram(folder, actor_host, "actor-1", *acts, environment=by_environment)]
     programs.extend(actors)
-    programs.append(HostProgram(folder, actor_host, "evaluator", *acts, "--role", "evaluator", *flags("actor")))
+    programs.append(HostProgram(folder, learner_host, "relay", BIN / "pompc-relay", "--upstream", f"{LEARNER}:7000",
+                                "--listen", f"{LEARNER}:7100", *flags("learner")))
+    programs.append(HostProgram(folder, actor_host, "evaluator", BIN / "pompc-actor", "--learner",
+                                f"{LEARNER}:7100", "--role", "evaluator", *flags("actor")))
     wait_for("the run finishes", lambda: learner.process.poll() is not None)
     for p in programs[1:]:
         wait_for(f"{p.name} exits", lambda p=p: p.process.poll() is not None)
