@@ -183,7 +183,9 @@ def interrupted_run(slurm):
     expect(starts(of)[2][1] >= before, f"{starts(of)[2][1]} decisions after the node's death, {before} before")
     wait_for("the run is complete", lambda: job(number)["JobState"] == "COMPLETED")
     expect(updates(of) == TOTAL, f"{updates(of)} updates for {TOTAL} decisions")
-    expect(not list((of / "metrics_targets").iterdir()), "targets of processes that have ended are left")
+    # Of the job of actors that was cancelled some may be left.
+    left = [t.stem for t in (of / "metrics_targets").iterdir() if not t.stem.startswith(f"actor-{actors}-")]
+    expect(not left, f"{left} have ended and left their targets")
 
 
 def array_of_seeds():
