@@ -1,4 +1,4 @@
-// `pompc inspect`: what this program can train on.
+// `pompc inspect`: what there is to train on, and to watch.
 #ifndef POMPC_CLI_INSPECT_H_
 #define POMPC_CLI_INSPECT_H_
 

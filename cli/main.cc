@@ -17,6 +17,7 @@
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "common/config/config.h"
+#include "common/metrics/reference.h"
 #include "common/rpc/security_flags.h"
 
 namespace pompc {
@@ -48,6 +49,8 @@ struct TrainFlags {
   std::string run_dir;
   std::string resume;
   bool in_process = false;
+  bool monitor = false;
+  int monitor_port = 9090;
 };
 
 absl::StatusOr<TrainOptions> MakeTrainOptions(const CLI::App& app, const TrainFlags& flags) {
@@ -55,6 +58,7 @@ absl::StatusOr<TrainOptions> MakeTrainOptions(const CLI::App& app, const TrainFl
   if (!flags.task.empty()) config.sets.push_back(absl::StrCat("environment.task=", flags.task));
   if (app.count("--seed") > 0) config.sets.push_back(absl::StrCat("seed=", flags.seed));
   TrainOptions options;
+  if (flags.monitor) options.monitor_port = flags.monitor_port;
   if (flags.resume.empty()) {
     POMPC_ASSIGN_OR_RETURN(options.config, config.Load());
     options.run_dir = flags.run_dir.empty() ? DefaultRunDir(options.config) : flags.run_dir;
@@ -109,6 +113,17 @@ int Main(int argc, char** argv) {
   train_app->add_flag("--in-process", train.in_process,
                       "One actor and the learner in one thread, in lock-step: slower, but equal\n"
                       "seeds give equal bits");
+  CLI::Option* monitor_flag =
+      train_app
+          ->add_flag("--monitor", train.monitor,
+                     "Also run a Prometheus with dashboard and alerts for this run, in its folder")
+          ->excludes("--in-process");
+  train_app
+      ->add_option("--monitor-port", train.monitor_port,
+                   "Its port, of this machine alone; 0 takes a free one")
+      ->check(CLI::Range(0, 65535))
+      ->needs(monitor_flag)
+      ->capture_default_str();
 
   EvalOptions eval;
   CLI::App* eval_app = app.add_subcommand("eval", "Evaluate a checkpoint");
@@ -134,6 +149,8 @@ int Main(int argc, char** argv) {
   CLI::App* inspect_app = app.add_subcommand("inspect", "Show what there is");
   inspect_app->require_subcommand(1);
   CLI::App* tasks_app = inspect_app->add_subcommand("tasks", "All tasks, one a line");
+  CLI::App* metrics_app =
+      inspect_app->add_subcommand("metrics", "What every process serves at /metrics, as Markdown");
   std::string task;
   CLI::App* task_app = inspect_app->add_subcommand("task", "The spec of one task");
   task_app->add_option("name", task, "E.g. dog-run")->required();
@@ -153,6 +170,7 @@ int Main(int argc, char** argv) {
     return Finish(resolved.status());
   }
   if (tasks_app->parsed()) return Print(DescribeTasks());
+  if (metrics_app->parsed()) return Print(MetricsReference());
   return Print(DescribeTask(task));
 }
 

@@ -1,14 +1,13 @@
 #include "cli/train.h"
 
-#include <netinet/in.h>
 #include <sys/ioctl.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -18,6 +17,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "actor/env/environment.h"
+#include "cli/kept_port.h"
+#include "cli/monitor.h"
 #include "cli/progress.h"
 #include "cli/run_dir.h"
 #include "cli/supervisor.h"
@@ -41,6 +42,7 @@ namespace fs = std::filesystem;
 constexpr absl::Duration kStopGrace = absl::Seconds(30);
 // After the learner has finished: for the evaluator's and actors' last words.
 constexpr absl::Duration kLeaveGrace = absl::Seconds(20);
+constexpr absl::Duration kMonitorGrace = absl::Seconds(5);
 constexpr absl::Duration kTickInterval = absl::Seconds(1);
 constexpr absl::Duration kPlainLineInterval = absl::Seconds(10);
 
@@ -64,40 +66,6 @@ class SocketFolder {
  private:
   explicit SocketFolder(std::string path) : path_(std::move(path)) {}
   const std::string path_;
-};
-
-// A TCP port of the loopback interface, kept for one of our children by a socket that is bound to
-// it and never listens: nobody is given such a port, and SO_REUSEADDR lets the child listen on it,
-// also after a restart.
-class KeptPort {
- public:
-  static absl::StatusOr<KeptPort> Create() {
-    KeptPort port(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_in address = {};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof(address);
-    const int yes = 1;
-    if (port.socket_ < 0 ||
-        setsockopt(port.socket_, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) != 0 ||
-        bind(port.socket_, reinterpret_cast<sockaddr*>(&address), size) != 0 ||
-        getsockname(port.socket_, reinterpret_cast<sockaddr*>(&address), &size) != 0) {
-      return absl::ErrnoToStatus(errno, "no free port on 127.0.0.1");
-    }
-    port.number_ = ntohs(address.sin_port);
-    return port;
-  }
-  KeptPort(KeptPort&& other) noexcept
-      : socket_(std::exchange(other.socket_, -1)), number_(other.number_) {}
-  ~KeptPort() {
-    if (socket_ >= 0) close(socket_);
-  }
-  int number() const { return number_; }
-
- private:
-  explicit KeptPort(int socket) : socket_(socket) {}
-  int socket_;
-  int number_ = 0;
 };
 
 // Draws the panel over itself in a terminal; elsewhere a line now and then.
@@ -197,9 +165,13 @@ class Run {
     ports_.push_back(std::move(port));
     argv.insert(argv.end(), {"--metrics-listen", metrics});
     // Prometheus's file discovery format.
+    std::error_code ignored;
     targets_.push_back(absl::StrFormat(
-        R"(  {"targets": ["%s"], "labels": {"process": "%s", "task": "%s", "preset": "%s"}})",
-        metrics, name, options_.config.environment().task(), options_.config.preset()));
+        R"(  {"targets": ["%s"], "labels": {"run": "%s", "task": "%s", "preset": "%s", "seed": "%d", )"
+        R"("role": "%s", "process": "%s"}})",
+        metrics, fs::weakly_canonical(options_.run_dir, ignored).filename().string(),
+        options_.config.environment().task(), options_.config.preset(), options_.config.seed(),
+        name.substr(0, name.find('-')), name));  // actor-3 is an actor.
     return supervisor_->Add({name, std::move(argv), may_leave});
   }
 
@@ -217,6 +189,11 @@ absl::Status Train(const TrainOptions& options) {
   const v1::RunConfig& config = options.config;
   const Event& stop = TerminationRequest();
   POMPC_RETURN_IF_ERROR(FindSpec(config.environment().task()).status());
+  std::optional<Monitor> monitor;
+  if (options.monitor_port.has_value()) {
+    POMPC_ASSIGN_OR_RETURN(Monitor created, Monitor::Create(*options.monitor_port));
+    monitor.emplace(std::move(created));
+  }
   POMPC_RETURN_IF_ERROR(PrepareRunDir(options));
   POMPC_ASSIGN_OR_RETURN(const std::string programs, ProgramFolder());
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<SocketFolder> sockets, SocketFolder::Create());
@@ -233,6 +210,13 @@ absl::Status Train(const TrainOptions& options) {
                         [&](const std::string& line) { display.Event(line); });
   Run run(options, programs, *sockets, &supervisor);
   absl::Status result = run.Start();
+  if (result.ok() && monitor.has_value()) {
+    result = monitor->Start(options.run_dir);
+    if (result.ok()) {
+      display.Event(absl::StrFormat("Watch it at %s/consoles/run.html; Prometheus is at %s",
+                                    monitor->address(), monitor->address()));
+    }
+  }
   MetricsRegistry metrics;
   RemoteLearnerClient learner(CreateChannel(run.learner_address()), getpid(), clock, &metrics);
   v1::RunStatus status;
@@ -243,6 +227,9 @@ absl::Status Train(const TrainOptions& options) {
       break;
     }
     result = supervisor.Tick();
+    if (monitor.has_value()) {
+      if (const auto end = monitor->UnexpectedEnd(); end.has_value()) display.Event(*end);
+    }
     if (absl::StatusOr<v1::RunStatus> now = learner.GetStatus(clock->Now() + kTickInterval);
         now.ok()) {
       status = *std::move(now);
@@ -256,6 +243,7 @@ absl::Status Train(const TrainOptions& options) {
     display.Event("Stopping: the learner writes a checkpoint...");
   }
   supervisor.Stop(kStopGrace);
+  if (monitor.has_value()) monitor->Stop(clock, kMonitorGrace);
   // What the learner came to after it was last asked.
   if (v1::RunStatus last; google::protobuf::TextFormat::ParseFromString(
                               ReadFile(RunStatusPath(options.run_dir)).value_or(""), &last) &&

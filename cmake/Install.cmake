@@ -26,6 +26,7 @@ endif()
 install(FILES ${libraries} DESTINATION lib)
 install(DIRECTORY deploy/slurm/ DESTINATION share/pompc/slurm)
 install(DIRECTORY configs/ DESTINATION share/pompc/configs FILES_MATCHING PATTERN "*.textproto")
+install(DIRECTORY deploy/prometheus/ DESTINATION share/pompc/prometheus)
 install(DIRECTORY ${POMPC_DM_CONTROL}/suite/ DESTINATION share/pompc/dm_control/suite
   FILES_MATCHING PATTERN "*.xml" PATTERN "*.stl" PATTERN "*.skn" PATTERN "*.png"
   PATTERN "demos" EXCLUDE PATTERN "__pycache__" EXCLUDE)

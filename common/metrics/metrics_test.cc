@@ -13,6 +13,7 @@
 #include "absl/strings/str_split.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
+#include "common/metrics/reference.h"
 #include "common/metrics/server.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -66,6 +67,15 @@ TEST(MetricTableTest, EveryMetricIsSetBySomeProgram) {
   for (const MetricSpec& spec : kMetricTable) {
     EXPECT_NE(code.find("\"" + std::string(spec.name) + "\""), std::string::npos)
         << spec.name << " is in the table, but no code uses it";
+  }
+}
+
+TEST(MetricTableTest, TheReferenceInDocsIsCurrentAndComplete) {
+  const std::string reference = MetricsReference();
+  EXPECT_EQ(ReadFile("docs/metrics.md").value(), reference)
+      << "pompc inspect metrics > docs/metrics.md";
+  for (const MetricSpec& spec : kMetricTable) {
+    EXPECT_THAT(reference, HasSubstr("| `" + std::string(spec.name) + "` |"));
   }
 }
 

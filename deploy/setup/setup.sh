@@ -34,6 +34,10 @@ if [ ${#missing[@]} -gt 0 ]; then
   [ -z "$sudo" ] || command -v sudo >/dev/null ||
     die "needs root once, to run: apt-get install ${missing[*]}"
   say "installing Debian packages: ${missing[*]}"
+  # The program is wanted, not the service that its package would start on port 9090.
+  if [[ " ${missing[*]} " == *" prometheus "* && -d /run/systemd/system ]]; then
+    $sudo systemctl mask --quiet prometheus.service
+  fi
   $sudo apt-get update -qq || die "apt-get update failed; is the package mirror reachable?"
   DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends \
     "${missing[@]}" >/dev/null || die "apt-get could not install: ${missing[*]}"

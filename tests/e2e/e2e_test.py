@@ -2,7 +2,7 @@
 """One run through the real programs: 1 replay, 1 learner, 1 relay, 2 actors (one of them behind the
 relay), 1 evaluator (behind it too) on loopback.
 
-What /metrics says must add up: rows decided = rows stored + rows in the actors' hands, updates per
+All programs together serve all metrics of the table. What they say must add up: rows decided = rows stored + rows in the actors' hands, updates per
 decision inside their band, parameters arrive; then everything exits cleanly, and the checkpoint can
 be evaluated. The learner is stopped for a moment in the middle (SIGSTOP), so that the rate limiter
 holds the actors and all counts stand still while they are compared. After that replay is killed; when
@@ -43,6 +43,12 @@ def free_port():
         return s.getsockname()[1]
 
 
+def table():
+    """{metric: type} of the project's table."""
+    reference = pathlib.Path("docs/metrics.md").read_text()
+    return dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", reference, re.MULTILINE))
+
+
 class Program:
     def __init__(self, folder, name, *args):
         self.name, self.log = name, folder / f"{name}.log"
@@ -50,6 +56,11 @@ class Program:
         self.process = subprocess.Popen(
             [*map(str, args), "--metrics-listen", f"127.0.0.1:{self.metrics_port}"],
             stdout=self.log.open("w"), stderr=subprocess.STDOUT)
+
+    def families(self):
+        """{metric: type} of what it serves."""
+        text = urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5).read().decode()
+        return dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
 
     def metrics(self):
         """{'name{labels}': value}, or {} while nobody listens."""
@@ -138,6 +149,11 @@ def main():
              lambda: learner.metrics().get("pompc_learner_subscribers") == 2)
     wait_for("the relay serves actor-1 and the evaluator",
              lambda: relay.metrics().get("pompc_relay_subscribers") == 2)
+
+    served = {}
+    for program in programs:
+        served.update(program.families())
+    expect(served == table(), f"served, or in the table, alone: {served.items() ^ table().items()}")
 
     stored, queued, episodes, metrics = stand_still(learner, actors, replay)
     expect(metrics["pompc_replay_inserts_total"] == stored, "rows stored are not the rows inserted")
