@@ -4,7 +4,8 @@ JOBS ?= $(shell nproc)
 build := build/$(PRESET)
 
 # What tries the deploy files on the engines that they are for.
-deploy_tests := tests/deploy/slurm/slurm_test.py
+deploy_tests := tests/deploy/slurm/slurm_test.py tests/deploy/container/container_test.py \
+  tests/deploy/kubernetes/cluster_test.sh
 
 .PHONY: run test test-deploy build setup lint format
 run: build
