@@ -5,7 +5,7 @@
 namespace pompc {
 
 absl::StatusOr<SumTree> SumTree::Create(size_t leaves) {
-  POMPC_ASSIGN_OR_RETURN(MappedMemory nodes, MappedMemory::Allocate(2 * leaves * sizeof(double)));
+  POMPC_ASSIGN_OR_RETURN(MappedMemory nodes, MappedMemory::Allocate(leaves * kLeafBytes));
   return SumTree(leaves, std::move(nodes));
 }
 
@@ -15,8 +15,7 @@ void SumTree::Set(size_t leaf, double weight) {
   for (i /= 2; i >= 1; i /= 2) node(i) = node(2 * i) + node(2 * i + 1);
 }
 
-size_t SumTree::Find(double u) const {
-  double point = u * total();
+SumTree::Place SumTree::Find(double point) const {
   size_t i = 1;
   while (i < leaves_) {
     const double left = node(2 * i);
@@ -28,7 +27,7 @@ size_t SumTree::Find(double u) const {
       i = 2 * i + 1;
     }
   }
-  return i - leaves_;
+  return {.leaf = i - leaves_, .offset = point};
 }
 
 }  // namespace pompc

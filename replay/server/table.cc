@@ -1,6 +1,7 @@
 #include "replay/server/table.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <utility>
@@ -19,6 +20,16 @@ constexpr size_t kMaxOpenEpisodes = 1 << 22;
 
 constexpr double kMaxPriorityExponent = 4;
 
+// Bits that share a leaf of the tree of window starts: a cache line.
+constexpr uint64_t kBlock = 512;
+
+int64_t RecordBytes(const Schema& schema) {
+  constexpr int64_t kLinkBytes = sizeof(uint32_t);
+  return (kLinkBytes + schema.row_bytes() + kLinkBytes - 1) / kLinkBytes * kLinkBytes;
+}
+
+size_t Blocks(int64_t rows) { return (static_cast<uint64_t>(rows) + kBlock - 1) / kBlock; }
+
 // Uniform in [0, n) from a uniform 64-bit word. The bias, below n / 2^64, cannot be observed.
 uint32_t Scale(uint64_t word, uint32_t n) {
   return static_cast<uint32_t>((static_cast<unsigned __int128>(word) * n) >> 64);
@@ -34,7 +45,7 @@ absl::StatusOr<std::unique_ptr<Table>> Table::Create(TableOptions options) {
     return absl::InvalidArgumentError(
         absl::StrCat("window_rows: ", options.window_rows, "; must be at least 1"));
   }
-  constexpr int64_t kMaxRows = kNoWindow;  // Record indices are 32 bits wide.
+  constexpr int64_t kMaxRows = 0xffffffff;  // Links are 32 bits wide.
   if (options.capacity_rows < options.window_rows || options.capacity_rows > kMaxRows) {
     return absl::InvalidArgumentError(absl::StrCat("capacity_rows: ", options.capacity_rows,
                                                    "; must be window_rows = ", options.window_rows,
@@ -45,34 +56,47 @@ absl::StatusOr<std::unique_ptr<Table>> Table::Create(TableOptions options) {
     return absl::InvalidArgumentError(
         absl::StrCat("priority_exponent: ", exponent, "; must be 0 to ", kMaxPriorityExponent));
   }
-  const int64_t record_bytes = sizeof(RowHeader) + (options.schema.row_bytes() + 7) / 8 * 8;
-  const int64_t row_bytes =
-      record_bytes + sizeof(uint32_t) + (exponent > 0 ? 2 * sizeof(double) : 0);
-  const int64_t capacity = std::min(options.capacity_rows, options.capacity_bytes / row_bytes);
+  const int64_t per_block = BytesOf(options, kBlock);
+  int64_t capacity = std::min(
+      options.capacity_rows,
+      static_cast<int64_t>(static_cast<__int128>(options.capacity_bytes) * kBlock / per_block));
+  while (capacity > 0 && BytesOf(options, capacity) > options.capacity_bytes) --capacity;
   if (capacity < options.window_rows) {
     return absl::InvalidArgumentError(
         absl::StrCat("capacity_bytes: ", options.capacity_bytes, "; one window of ",
-                     options.window_rows, " rows needs ", options.window_rows * row_bytes));
+                     options.window_rows, " rows needs ", BytesOf(options, options.window_rows)));
   }
-  POMPC_ASSIGN_OR_RETURN(MappedMemory records, MappedMemory::Allocate(capacity * record_bytes));
-  POMPC_ASSIGN_OR_RETURN(MappedMemory starts, MappedMemory::Allocate(capacity * sizeof(uint32_t)));
+  POMPC_ASSIGN_OR_RETURN(MappedMemory records,
+                         MappedMemory::Allocate(capacity * RecordBytes(options.schema)));
+  POMPC_ASSIGN_OR_RETURN(MappedMemory starts,
+                         MappedMemory::Allocate(Blocks(capacity) * kBlock / 8));
+  POMPC_ASSIGN_OR_RETURN(SumTree starts_in_block, SumTree::Create(Blocks(capacity)));
   std::optional<SumTree> weights;
   if (exponent > 0) {
     POMPC_ASSIGN_OR_RETURN(SumTree tree, SumTree::Create(capacity));
     weights.emplace(std::move(tree));
   }
   return std::unique_ptr<Table>(new Table(std::move(options), capacity, std::move(records),
-                                          std::move(starts), std::move(weights)));
+                                          std::move(starts), std::move(starts_in_block),
+                                          std::move(weights)));
 }
 
 Table::Table(TableOptions options, int64_t capacity, MappedMemory records, MappedMemory starts,
-             std::optional<SumTree> weights)
+             SumTree starts_in_block, std::optional<SumTree> weights)
     : options_(std::move(options)),
       capacity_(capacity),
-      record_bytes_(sizeof(RowHeader) + (options_.schema.row_bytes() + 7) / 8 * 8),
+      record_bytes_(RecordBytes(options_.schema)),
       records_(std::move(records)),
       starts_(std::move(starts)),
+      starts_in_block_(std::move(starts_in_block)),
       weights_(std::move(weights)) {}
+
+int64_t Table::BytesOf(const TableOptions& options, int64_t rows) {
+  const int64_t row_bytes =
+      RecordBytes(options.schema) + (options.priority_exponent > 0 ? SumTree::kLeafBytes : 0);
+  return rows * row_bytes + static_cast<int64_t>(Blocks(rows)) *
+                                static_cast<int64_t>(kBlock / 8 + SumTree::kLeafBytes);
+}
 
 absl::Status Table::CheckSegment(const v1::Segment& segment) const {
   if (segment.writer_id() == 0) {
@@ -167,16 +191,16 @@ void Table::AppendRow(const v1::Segment& segment, int64_t row, OpenEpisode& epis
   const uint64_t window_rows = options_.window_rows;
 
   char* record = Record(key);
-  *Header(key) = {.next = 0, .start_index = kNoWindow};
+  *LinkOf(key) = 0;
   const std::vector<Schema::Column>& columns = schema().columns();
   for (size_t i = 0; i < columns.size(); ++i) {
-    std::memcpy(record + sizeof(RowHeader) + columns[i].offset,
+    std::memcpy(record + sizeof(Link) + columns[i].offset,
                 segment.columns(i).data() + row * columns[i].row_bytes, columns[i].row_bytes);
   }
 
   if (episode.rows > 0) {
     const uint64_t previous = episode.last_keys[(episode.rows - 1) % window_rows];
-    if (IsStored(previous)) Header(previous)->next = static_cast<uint32_t>(key - previous);
+    if (IsStored(previous)) *LinkOf(previous) = static_cast<Link>(key - previous);
   }
   episode.last_keys[episode.rows % window_rows] = key;
   ++episode.rows;
@@ -184,22 +208,43 @@ void Table::AppendRow(const v1::Segment& segment, int64_t row, OpenEpisode& epis
   // The row W - 1 before this one may be gone already, when the ring is small and others are fast.
   const uint64_t start = episode.last_keys[episode.rows % window_rows];
   if (!IsStored(start)) return;
-  Header(start)->start_index = num_starts_;
-  starts()[num_starts_++] = static_cast<uint32_t>(start % capacity_);
-  if (!weights_.has_value()) return;
   const double weight = segment.has_max_weight() ? segment.max_weight() : max_weight_;
-  weights_->Set(start % capacity_, weight > 0 ? weight : 1);
+  AddWindow(start % capacity_, weight > 0 ? weight : 1);
+}
+
+void Table::AddWindow(uint64_t record, double weight) {
+  start_word(record) |= StartBit(record);
+  const uint64_t block = record / kBlock;
+  starts_in_block_.Set(block, starts_in_block_.Get(block) + 1);
+  ++num_starts_;
+  if (weights_.has_value()) weights_->Set(record, weight);
+}
+
+void Table::RemoveWindow(uint64_t record) {
+  start_word(record) &= ~StartBit(record);
+  const uint64_t block = record / kBlock;
+  starts_in_block_.Set(block, starts_in_block_.Get(block) - 1);
+  --num_starts_;
+  if (weights_.has_value()) weights_->Set(record, 0);
+}
+
+uint64_t Table::FindWindow(uint32_t n) const {
+  // Counts are exact in doubles, and half a window keeps the point away from where blocks meet.
+  const SumTree::Place place = starts_in_block_.Find(n + 0.5);
+  auto rank = static_cast<int>(place.offset);
+  uint64_t record = place.leaf * kBlock;
+  uint64_t word = start_word(record);
+  for (int count; rank >= (count = std::popcount(word)); word = start_word(record)) {
+    rank -= count;
+    record += 64;
+  }
+  for (; rank > 0; --rank) word &= word - 1;  // Clears the lowest bit that is set.
+  return record + std::countr_zero(word);
 }
 
 void Table::EvictOldest() {
-  const uint32_t index = Header(oldest_key_)->start_index;
-  const uint64_t record = oldest_key_ % capacity_;
+  if (StartsWindow(oldest_key_)) RemoveWindow(oldest_key_ % capacity_);
   ++oldest_key_;
-  if (index == kNoWindow) return;
-  if (weights_.has_value()) weights_->Set(record, 0);
-  const uint32_t moved = starts()[--num_starts_];
-  starts()[index] = moved;
-  Header(moved)->start_index = index;  // `moved` is a record, which is a key modulo capacity.
 }
 
 void Table::SampleWindows(absl::Span<const uint64_t> random, const WindowBuffers& out) const {
@@ -214,10 +259,10 @@ void Table::SampleWindows(absl::Span<const uint64_t> random, const WindowBuffers
   std::vector<uint64_t> start(batch);
   for (size_t b = 0; b < batch; ++b) {
     if (!weights_.has_value()) {
-      start[b] = starts()[Scale(random[b], num_starts_)];
+      start[b] = FindWindow(Scale(random[b], num_starts_));
       continue;
     }
-    start[b] = weights_->Find(ToUnit(random[b]));
+    start[b] = weights_->Find(ToUnit(random[b]) * weights_->total()).leaf;
     const double weight = weights_->Get(start[b]);
     std::memcpy(out.weights + b * sizeof(weight), &weight, sizeof(weight));
   }
@@ -232,13 +277,13 @@ void Table::SampleWindows(absl::Span<const uint64_t> random, const WindowBuffers
       const size_t at = t * batch + b;
       for (size_t i = 0; i < columns.size(); ++i) {
         std::memcpy(out.columns[i] + at * columns[i].row_bytes,
-                    record + sizeof(RowHeader) + columns[i].offset, columns[i].row_bytes);
+                    record + sizeof(Link) + columns[i].offset, columns[i].row_bytes);
       }
       // Of the keys that share this record, the one that is stored now.
       const uint64_t behind = (newest_key() % capacity_ + capacity_ - record_index) % capacity_;
       const uint64_t key = newest_key() - behind;
       std::memcpy(out.keys + at * sizeof(key), &key, sizeof(key));
-      record_index += Header(record_index)->next;
+      record_index += *LinkOf(record_index);
       if (record_index >= capacity_) record_index -= capacity_;
     }
   }
@@ -254,7 +299,7 @@ absl::StatusOr<int64_t> Table::Update(absl::Span<const uint64_t> keys,
     if (!IsStored(keys[i])) continue;
     for (const ColumnRows& rows : columns) {
       const Schema::Column& column = schema().columns()[rows.column];
-      std::memcpy(Record(keys[i]) + sizeof(RowHeader) + column.offset,
+      std::memcpy(Record(keys[i]) + sizeof(Link) + column.offset,
                   rows.data.data() + i * column.row_bytes, column.row_bytes);
     }
     ++updated;
@@ -280,26 +325,17 @@ v1::TableState Table::SaveState() const {
       open.mutable_last_keys()->Add(episode.last_keys.begin(), episode.last_keys.end());
     }
   }
-  state.mutable_window_starts()->Add(starts(), starts() + num_starts_);
-  if (weights_.has_value()) {
-    for (const uint32_t start : state.window_starts()) {
-      state.add_window_weights(weights_->Get(start));
-    }
-    state.set_max_weight(max_weight_);
-  }
+  state.set_max_weight(max_weight_);
   return state;
 }
 
 absl::Status Table::RestoreState(const v1::TableState& state) {
   POMPC_CHECK(next_key_ == 1);
   const uint64_t rows = state.next_key() - state.oldest_key();
-  if (state.oldest_key() < 1 || state.next_key() < state.oldest_key() || rows > capacity_ ||
-      static_cast<uint64_t>(state.window_starts_size()) > rows ||
-      state.window_weights_size() != (has_priorities() ? state.window_starts_size() : 0)) {
-    return absl::DataLossError(
-        absl::StrCat("rows ", state.oldest_key(), " to ", state.next_key(), " with ",
-                     state.window_starts_size(), " windows and ", state.window_weights_size(),
-                     " weights are no state of a table with a capacity of ", capacity_, " rows"));
+  if (state.oldest_key() < 1 || state.next_key() < state.oldest_key() || rows > capacity_) {
+    return absl::DataLossError(absl::StrCat("rows ", state.oldest_key(), " to ", state.next_key(),
+                                            " are no state of a table with a capacity of ",
+                                            capacity_, " rows"));
   }
   oldest_key_ = state.oldest_key();
   next_key_ = state.next_key();
@@ -320,21 +356,7 @@ absl::Status Table::RestoreState(const v1::TableState& state) {
       ++num_open_episodes_;
     }
   }
-  for (uint64_t key = oldest_key_; key < next_key_; ++key) {
-    *Header(key) = {.next = 0, .start_index = kNoWindow};
-  }
-  for (const uint32_t start : state.window_starts()) {
-    if (start >= capacity_) return absl::DataLossError(absl::StrCat("a window at record ", start));
-    Header(start)->start_index = num_starts_;
-    if (has_priorities()) {
-      const double weight = state.window_weights(static_cast<int>(num_starts_));
-      if (!std::isfinite(weight) || weight < 0) {
-        return absl::DataLossError(absl::StrCat("a window of weight ", weight));
-      }
-      weights_->Set(start, weight);
-    }
-    starts()[num_starts_++] = start;
-  }
+  for (uint64_t key = oldest_key_; key < next_key_; ++key) *LinkOf(key) = 0;
   max_weight_ = state.max_weight();
   return absl::OkStatus();
 }
@@ -356,8 +378,7 @@ TableCounts Table::counts() const {
   TableCounts counts = counts_;
   counts.rows = next_key_ - oldest_key_;
   counts.windows = num_starts_;
-  counts.bytes = counts.rows * record_bytes_ + counts.windows * sizeof(uint32_t);
-  if (weights_.has_value()) counts.bytes += counts.rows * 2 * sizeof(double);
+  counts.bytes = BytesOf(options_, counts.rows);
   return counts;
 }
 

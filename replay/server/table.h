@@ -1,8 +1,8 @@
 // A table: rows of named columns in a preallocated ring, and the windows that can be drawn from it.
 //
-// Memory. One record per row: link, window index, then the row's columns. A row has a key, the
-// count of rows ever stored (from 1), and lives in the record key % capacity; so keys are never
-// used again and a key tells whether its row is still stored. The ring is mapped but not touched in
+// Memory. One record per row: a link of 4 bytes, then the row's columns. A row has a key, the count
+// of rows ever stored (from 1), and lives in the record key % capacity; so keys are never used
+// again and a key tells whether its row is still stored. The ring is mapped but not touched in
 // advance: a large capacity costs address space, not memory. When it is full the oldest row goes
 // first.
 //
@@ -12,14 +12,14 @@
 //
 // Windows. `window_rows` (W) rows of one episode, consecutive in it but not in the ring, because
 // segments of several writers interleave: each row links to the next one of its episode. A window
-// can be drawn as soon as its last row is stored. Its start is then listed in an array; links
-// point to newer rows only, so the eviction of a row ends just the window that starts at it, which
-// is removed by swapping in the array's last entry. Hence every operation takes a time that does
-// not depend on the capacity, and a draw is uniform over all windows.
+// can be drawn as soon as its last row is stored. The bit of the record where it starts is then
+// set; links point to newer rows only, so the eviction of a row ends just the window that starts at
+// it. Each block of 512 bits has its number of windows in a sum tree (sum_tree.h), through which a
+// draw finds the n-th window: uniformly over all windows, in a time that hardly depends on the
+// capacity (a tree of 10M rows has 15 levels and stays in cache).
 //
 // Priorities. With an exponent > 0 each window has a weight, its priority to that power, in a sum
-// tree (sum_tree.h) by the record where it starts; draws are in proportion to the weights and, as
-// changes of the windows, take a time that grows with the logarithm of the capacity.
+// tree of its own by the record where it starts, and draws are in proportion to the weights.
 //
 // Thread-safety: none; Replay (replay.h) guards it. Errors: a refused call changes nothing.
 // Determinism: equal calls => bit-equal results.
@@ -46,8 +46,8 @@ namespace pompc {
 
 struct TableOptions {
   Schema schema;
-  // Whichever of the two is reached first. Bytes include 12 per row of bookkeeping, with priorities
-  // 28.
+  // Whichever of the two is reached first. Bytes include the bookkeeping: 4.2 per row, with
+  // priorities 20.2, and up to 3 to align it.
   int64_t capacity_rows = 0;     // >= window_rows, < 2^32.
   int64_t capacity_bytes = 0;    // >= window_rows rows.
   int32_t window_rows = 0;       // W = T + 1, >= 1.
@@ -119,11 +119,12 @@ class Table {
   // stored. Returns the number of those. Requires has_priorities().
   int64_t SetPriorities(absl::Span<const uint64_t> keys, absl::Span<const float> priorities);
 
-  // Everything but the content of the rows and the links between them.
+  // Everything but the content of the rows, the links between them and their windows.
   v1::TableState SaveState() const;
 
   // Puts a table to which nothing was appended into that state: it goes on as the saved one, but
-  // its present rows hold zeros, and windows may be drawn only when all of them have been evicted.
+  // its present rows hold zeros and start no windows, so windows may be drawn only when all of them
+  // have been evicted.
   // DATA_LOSS: the state does not fit this table.
   absl::Status RestoreState(const v1::TableState& state);
 
@@ -135,7 +136,7 @@ class Table {
   bool has_priorities() const { return weights_.has_value(); }
   // Whether a window that is stored starts at this row.
   bool StartsWindow(uint64_t key) const {
-    return IsStored(key) && Header(key)->start_index != kNoWindow;
+    return IsStored(key) && (start_word(key % capacity_) & StartBit(key % capacity_)) != 0;
   }
   // The largest weight that SetPriorities() has set; 0: none yet.
   double max_weight() const { return max_weight_; }
@@ -146,12 +147,9 @@ class Table {
   TableCounts counts() const;
 
  private:
-  // Head of a record; the columns follow.
-  struct RowHeader {
-    uint32_t next;         // Keys to the next row of the episode; 0 while there is none.
-    uint32_t start_index;  // In starts_; kNoWindow when no window starts here.
-  };
-  static constexpr uint32_t kNoWindow = 0xffffffff;
+  // Head of a record, the columns follow: keys to the next row of the episode; 0 while there is
+  // none.
+  using Link = uint32_t;
 
   // An episode that its writer has not ended.
   struct OpenEpisode {
@@ -164,11 +162,22 @@ class Table {
   };
 
   Table(TableOptions options, int64_t capacity, MappedMemory records, MappedMemory starts,
-        std::optional<SumTree> weights);
+        SumTree starts_in_block, std::optional<SumTree> weights);
+
+  // Bytes that so many rows take, bookkeeping included.
+  static int64_t BytesOf(const TableOptions& options, int64_t rows);
 
   char* Record(uint64_t key) const { return records_.data() + (key % capacity_) * record_bytes_; }
-  RowHeader* Header(uint64_t key) const { return reinterpret_cast<RowHeader*>(Record(key)); }
-  uint32_t* starts() const { return reinterpret_cast<uint32_t*>(starts_.data()); }
+  Link* LinkOf(uint64_t key) const { return reinterpret_cast<Link*>(Record(key)); }
+  uint64_t& start_word(uint64_t record) const {
+    return reinterpret_cast<uint64_t*>(starts_.data())[record / 64];
+  }
+  static uint64_t StartBit(uint64_t record) { return uint64_t{1} << (record % 64); }
+  // Adds or removes the window that starts at a record.
+  void AddWindow(uint64_t record, double weight);
+  void RemoveWindow(uint64_t record);
+  // The record where the n-th window starts, in a fixed order. n < num_starts_.
+  uint64_t FindWindow(uint32_t n) const;
   void AppendRow(const v1::Segment& segment, int64_t row, OpenEpisode& episode);
   void EvictOldest();
 
@@ -176,7 +185,8 @@ class Table {
   const uint64_t capacity_;  // In rows.
   const int64_t record_bytes_;
   const MappedMemory records_;  // capacity_ records.
-  const MappedMemory starts_;   // uint32[num_starts_]: records where a window starts.
+  const MappedMemory starts_;   // A bit for each record: whether a window starts there.
+  SumTree starts_in_block_;     // Of each block of bits, how many are set.
   uint32_t num_starts_ = 0;
   std::optional<SumTree> weights_;  // Of the windows, by the record where they start.
   double max_weight_ = 0;           // The largest that SetPriorities() has set.
