@@ -46,6 +46,7 @@
 #include "replay/server/replay.h"
 #include "replay/server/service.h"
 #include "replay/server/table.h"
+#include "replay/server/tables.h"
 
 namespace pompc {
 namespace {
@@ -215,7 +216,8 @@ struct Served {
   Folder folder;
   MetricsRegistry metrics;
   std::unique_ptr<Replay> replay = OpenReplay(folder.path, &metrics);
-  ReplayService service{replay.get(), &metrics};
+  ReplayTables tables{replay.get()};
+  ReplayService service{&tables, &metrics};
   std::unique_ptr<RpcServer> server;
 };
 

@@ -23,6 +23,7 @@
 #include "learner/service/learner_service.h"
 #include "replay/client/remote_writer.h"
 #include "replay/server/service.h"
+#include "replay/server/tables.h"
 
 namespace pompc {
 namespace {
@@ -143,7 +144,8 @@ Outcome Distributed(const v1::RunConfig& config) {
   const auto run = LearnerRun::Create(options, &link, RealClock(), &metrics);
   POMPC_CHECK_OK(run.status());
   LearnerService learner_service(&(*run)->front());
-  ReplayService replay_service(&replay, &metrics);
+  ReplayTables tables(&replay);
+  ReplayService replay_service(&tables, &metrics);
   const auto server = RpcServer::Start("127.0.0.1:0", {&learner_service, &replay_service});
   POMPC_CHECK_OK(server.status());
 

@@ -1,14 +1,18 @@
 // Channels to our servers.
 //
 // Addresses, here and in server.h: "host:port", or "unix:PATH" for a socket on the same machine.
+// What follows a "#" in a client's address names the part of the server that it calls: a replay
+// table.
 #ifndef POMPC_COMMON_RPC_CHANNEL_H_
 #define POMPC_COMMON_RPC_CHANNEL_H_
 
 #include <memory>
 #include <string>
 
+#include "absl/strings/string_view.h"
 #include "common/rpc/security.h"
 #include "grpcpp/channel.h"
+#include "grpcpp/server_context.h"
 
 namespace pompc {
 
@@ -21,6 +25,10 @@ inline constexpr int kMaxMessageBytes = 256 << 20;
 // connection; the message says what is wrong with certificates (diagnosis.h).
 std::shared_ptr<grpc::Channel> CreateChannel(const std::string& address,
                                              const RpcSecurity& security = {});
+
+// What follows "#" in the address of the channel that a call came through; empty if nothing does.
+// Valid as long as the context.
+absl::string_view CalledPart(const grpc::CallbackServerContext& context);
 
 }  // namespace pompc
 

@@ -77,6 +77,47 @@ TEST(ReplayE2eTest, WhatWritersAppendIsWhatSamplersGet) {
   EXPECT_GT(starts.size(), 40u);
 }
 
+TEST(ReplayE2eTest, TablesOfOneServerShareNothing) {
+  TestServer server;
+  v1::Replay::Stub early(server.channel("second"));
+  grpc::ClientContext context;
+  v1::UpdateResponse response;
+  const grpc::Status unknown = early.Update(&context, v1::UpdateRequest(), &response);
+  EXPECT_EQ(unknown.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(unknown.error_message(),
+              HasSubstr("\"second\" is not configured yet; this server has"));
+
+  // The same writer and sequence numbers, windows of different lengths.
+  const std::string names[] = {"", "first", "second"};
+  ColumnBatch batch;
+  for (int i = 0; i < 3; ++i) {
+    RemoteSampler sampler(
+        {.table = TestTable(2 + i, 1000), .batch_size = 8, .prefetch = 1, .retry = kFastRetry},
+        server.channel(names[i]), RealClock(), server.metrics());
+    RemoteWriter writer({.writer_id = 7, .max_queued_rows = 1000, .reconnect = kFastRetry},
+                        server.channel(names[i]), RealClock(), server.metrics());
+    ASSERT_TRUE(writer.Append(Rows(7, 0, 10 + i), kNever).ok());
+    ASSERT_TRUE(writer.Flush(kNever).ok());
+    ASSERT_TRUE(sampler.Next(kNever, &batch).ok());
+    EXPECT_EQ(batch.keys.size(), 8u * (2 + i));
+    EXPECT_EQ(batch.newest_key, 10u + i);
+    const auto info = sampler.Info();
+    ASSERT_TRUE(info.ok()) << info.status();
+    EXPECT_EQ(info->rows(), 10 + i);
+    EXPECT_EQ(info->tables_size(), i);
+  }
+  EXPECT_THAT(server.metrics()->Text(), HasSubstr("pompc_replay_items 33\n"));
+
+  v1::ConfigureRequest request;
+  *request.mutable_table() = TestTable(2, 100);
+  v1::ConfigureResponse configured;
+  grpc::ClientContext bad;
+  const grpc::Status refused =
+      v1::Replay::Stub(server.channel("a/b")).Configure(&bad, request, &configured);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(refused.error_message(), HasSubstr("table: \"a/b\"; must be 1 to 64"));
+}
+
 TEST(ReplayE2eTest, LocalAndRemoteSamplersDrawTheSameBatches) {
   std::vector<ColumnBatch> batches;
   for (const bool remote : {false, true}) {

@@ -32,6 +32,8 @@ absl::StatusOr<v1::InfoResponse> MergeInfos(absl::Span<const v1::InfoResponse> i
           ", another one has ", most->inserted_rows(), " rows of run \"", most->table().run_id(),
           "\": start all of them anew, empty, and resume the run"));
     }
+    // Names the tables together; of one server it is that server's. (FNV's prime.)
+    all.set_table_id(all.table_id() * 0x100000001b3 + info.table_id());
     all.set_rows(all.rows() + info.rows());
     all.set_bytes(all.bytes() + info.bytes());
     all.set_windows(all.windows() + info.windows());

@@ -15,6 +15,7 @@
 #include "replay/server/journal.h"
 #include "replay/server/replay.h"
 #include "replay/server/service.h"
+#include "replay/server/tables.h"
 
 namespace pompc::testing {
 
@@ -34,7 +35,11 @@ class TestServer {
     Start();
   }
   void Start() {
-    service_ = std::make_unique<ReplayService>(replay_.get(), &metrics_);
+    // Further tables are without a journal, and end when the server stops.
+    tables_ = std::make_unique<ReplayTables>(replay_.get(), [this](const std::string& /*name*/) {
+      return std::make_unique<Replay>(RealClock(), &metrics_);
+    });
+    service_ = std::make_unique<ReplayService>(tables_.get(), &metrics_);
     auto server = RpcServer::Start(address_, {service_.get()});
     POMPC_CHECK_OK(server.status());
     server_ = *std::move(server);
@@ -54,7 +59,10 @@ class TestServer {
     *request.mutable_table() = table;
     return replay_->Configure(request);
   }
-  std::shared_ptr<grpc::Channel> channel() const { return CreateChannel(address_); }
+  // To the table of this name.
+  std::shared_ptr<grpc::Channel> channel(const std::string& table = "") const {
+    return CreateChannel(table.empty() ? address_ : address_ + "#" + table);
+  }
   Replay& replay() { return *replay_; }
   MetricsRegistry* metrics() { return &metrics_; }
 
@@ -74,6 +82,7 @@ class TestServer {
   const std::string address_, folder_;
   MetricsRegistry metrics_;
   std::unique_ptr<Replay> replay_;
+  std::unique_ptr<ReplayTables> tables_;
   std::unique_ptr<ReplayService> service_;
   std::unique_ptr<RpcServer> server_;
 };

@@ -149,6 +149,7 @@ class Journal {
   std::optional<v1::JournalHeader> header_;
   v1::JournalCounters counters_;
   absl::Time next_measure_ = absl::InfinitePast();  // The thread's.
+  double shown_bytes_ = 0;                          // The thread's: this journal's part of bytes_.
 
   // Guards the database's content; held while it is written and synced. Before mu_.
   absl::Mutex write_mu_;

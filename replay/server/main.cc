@@ -2,9 +2,12 @@
 //
 // It needs to know nothing of the run: the learner declares the table when it connects, and whether
 // its rows are to be journaled.
+#include <atomic>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <string>
+#include <system_error>
 #include <utility>
 
 #include "CLI/CLI.hpp"
@@ -20,9 +23,12 @@
 #include "replay/server/journal.h"
 #include "replay/server/replay.h"
 #include "replay/server/service.h"
+#include "replay/server/tables.h"
 
 namespace pompc {
 namespace {
+
+namespace fs = std::filesystem;
 
 absl::StatusOr<std::unique_ptr<Replay>> MakeReplay(const std::string& journal_folder,
                                                    MetricsRegistry* metrics) {
@@ -30,6 +36,22 @@ absl::StatusOr<std::unique_ptr<Replay>> MakeReplay(const std::string& journal_fo
   POMPC_ASSIGN_OR_RETURN(std::unique_ptr<Journal> journal,
                          Journal::Open(journal_folder, RealClock(), metrics));
   return Replay::Restore(std::move(journal), RealClock(), metrics);
+}
+
+// Tables with a name have their journals beside that of the one without.
+std::string TablesFolder(const std::string& journal_folder) { return journal_folder + ".tables"; }
+
+// Makes the tables that have journals.
+absl::Status RestoreTables(const std::string& journal_folder, ReplayTables* tables) {
+  if (journal_folder.empty()) return absl::OkStatus();
+  std::error_code error;
+  for (fs::directory_iterator file(TablesFolder(journal_folder), error), end; !error && file != end;
+       file.increment(error)) {
+    const std::string name = file->path().filename();
+    // Beside a journal lie its copies, in a folder with a dot in its name.
+    if (CheckName("table", name).ok()) POMPC_RETURN_IF_ERROR(tables->FindOrMake(name).status());
+  }
+  return absl::OkStatus();
 }
 
 struct Flags {
@@ -42,19 +64,29 @@ struct Flags {
 absl::Status Serve(const Flags& flags) {
   const Event& termination = TerminationRequest();
   MetricsRegistry metrics;
-  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Replay> replay, MakeReplay(flags.journal, &metrics));
-  ReplayService service(replay.get(), &metrics);
-  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
-                         RpcServer::Start(flags.listen, {&service}, flags.security));
+  std::atomic<bool> serving = false;
   POMPC_ASSIGN_OR_RETURN(
       const std::unique_ptr<MetricsServer> metrics_server,
-      MetricsServer::Start(flags.metrics_listen, &metrics, [] { return absl::OkStatus(); }));
+      MetricsServer::Start(flags.metrics_listen, &metrics, [&serving, &flags] {
+        return serving ? absl::OkStatus()
+                       : absl::UnavailableError("restoring the journal in " + flags.journal);
+      }));
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Replay> replay, MakeReplay(flags.journal, &metrics));
+  ReplayTables tables(replay.get(), [&](const std::string& name) {
+    return MakeReplay(flags.journal.empty() ? "" : TablesFolder(flags.journal) + "/" + name,
+                      &metrics);
+  });
+  POMPC_RETURN_IF_ERROR(RestoreTables(flags.journal, &tables));
+  ReplayService service(&tables, &metrics);
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
+                         RpcServer::Start(flags.listen, {&service}, flags.security));
+  serving = true;
   POMPC_LOG(INFO) << "serving address=" << server->address()
                   << " metrics_port=" << metrics_server->port();
   termination.Wait();
 
   // Peers that wait are told UNAVAILABLE and come back to the next replay.
-  replay->Close();
+  tables.Close();
   server->Shutdown(absl::Seconds(1));
   const v1::InfoResponse info = replay->Info();
   POMPC_LOG(INFO) << "stopped inserted_rows=" << info.inserted_rows()

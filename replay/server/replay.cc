@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/base/check.h"
@@ -15,6 +14,7 @@
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
 #include "google/protobuf/util/message_differencer.h"
+#include "replay/server/tables.h"
 
 namespace pompc {
 namespace {
@@ -26,10 +26,8 @@ void Run(std::vector<std::function<void()>>& callbacks) {
 }
 
 // Marks of the journal while the ring turns once. More of them let go of old rows earlier, but each
-// has four bytes for every window.
+// lists all writers and open episodes.
 constexpr int64_t kMarksPerRing = 4;
-
-constexpr size_t kLongestCheckpointName = 64;
 
 // What stands for the priorities where the journal has a column's number.
 constexpr int kPriorityColumn = std::numeric_limits<int>::max();
@@ -53,6 +51,13 @@ Replay::Replay(Clock* clock, MetricsRegistry* metrics)
       stale_(metrics->GetCounter("pompc_replay_stale_updates_total")),
       insert_blocked_{metrics->GetCounter("pompc_replay_blocked_seconds_total", "insert"), {}, {}},
       sample_blocked_{metrics->GetCounter("pompc_replay_blocked_seconds_total", "sample"), {}, {}} {
+}
+
+Replay::~Replay() {
+  Close();
+  absl::MutexLock lock(&mu_);
+  rows_->Decrement(static_cast<double>(shown_rows_));
+  bytes_->Decrement(static_cast<double>(shown_bytes_));
 }
 
 void Replay::BlockedTime::Set(bool blocked, absl::Time now) {
@@ -121,8 +126,7 @@ absl::Status Replay::RestoreTable() {
   updated_rows_ = journal_->counters().updated_rows();
   stale_rows_ = journal_->counters().stale_rows();
   next_mark_ = *newest_mark + MarkDistance();
-  rows_->Set(table_->counts().rows);
-  bytes_->Set(table_->counts().bytes);
+  ShowSize();
   POMPC_LOG(INFO) << "restored from the journal folder=" << journal_->folder()
                   << " run_id=" << config_.run_id() << " rows=" << table_->counts().rows
                   << " inserted_rows=" << table_->counts().inserted_rows
@@ -149,6 +153,15 @@ void Replay::UseTable(const v1::TableConfig& config, uint64_t table_id, Parts pa
   table_ = std::move(parts.table);
   limiter_ = parts.limiter;
   if (config.shards() > 0) limiter_->Grant(0);
+  ShowSize();
+}
+
+void Replay::ShowSize() {
+  const TableCounts counts = table_->counts();
+  rows_->Increment(static_cast<double>(counts.rows - shown_rows_));
+  bytes_->Increment(static_cast<double>(counts.bytes - shown_bytes_));
+  shown_rows_ = counts.rows;
+  shown_bytes_ = counts.bytes;
 }
 
 bool Replay::UsesJournal() const { return config_.journal() != v1::TableConfig::NONE; }
@@ -374,8 +387,7 @@ absl::StatusOr<Replay::Appended> Replay::InsertNow(const v1::Segment& segment) {
     const TableCounts counts = table_->counts();
     inserts_->Increment(segment.num_rows());
     evictions_->Increment(rows_before + segment.num_rows() - counts.rows);
-    rows_->Set(counts.rows);
-    bytes_->Set(counts.bytes);
+    ShowSize();
   }
   return Appended{.acknowledged_sequence = table_->LastSequence(segment.writer_id()),
                   .credits = config_.writer_credits(),
@@ -513,14 +525,7 @@ void Replay::JournalUpdate(absl::Span<const uint64_t> keys, absl::Span<const Col
 }
 
 absl::StatusOr<v1::CheckpointResponse> Replay::Checkpoint(const v1::CheckpointRequest& request) {
-  const std::string& name = request.name();
-  if (name.empty() || name.size() > kLongestCheckpointName ||
-      !std::all_of(name.begin(), name.end(),
-                   [](char c) { return absl::ascii_isalnum(c) || c == '-' || c == '_'; })) {
-    return absl::InvalidArgumentError(absl::StrCat("name: \"", absl::CHexEscape(name),
-                                                   "\"; must be 1 to ", kLongestCheckpointName,
-                                                   " letters, digits, \"-\" and \"_\""));
-  }
+  POMPC_RETURN_IF_ERROR(CheckName("name", request.name()));
   {
     absl::MutexLock lock(&mu_);
     POMPC_RETURN_IF_ERROR(Ready());
@@ -530,7 +535,7 @@ absl::StatusOr<v1::CheckpointResponse> Replay::Checkpoint(const v1::CheckpointRe
     }
   }
   v1::CheckpointResponse response;
-  response.set_folder(absl::StrCat(journal_->folder(), ".checkpoints/", name));
+  response.set_folder(absl::StrCat(journal_->folder(), ".checkpoints/", request.name()));
   POMPC_RETURN_IF_ERROR(journal_->Checkpoint(response.folder()));
   return response;
 }
@@ -541,6 +546,7 @@ v1::InfoResponse Replay::Info() {
   if (table_ == nullptr) return info;
   const TableCounts counts = table_->counts();
   *info.mutable_table() = config_;
+  info.set_table_id(table_id_);
   info.set_rows(counts.rows);
   info.set_bytes(counts.bytes);
   info.set_windows(counts.windows);

@@ -16,9 +16,8 @@
 // draws as if it were not.
 //
 // Thread-safety: thread-safe; one mutex guards table, limiter and waiting requests. It is held
-// while a segment or a batch is copied (less than a millisecond) and, four times while the ring
-// turns, the order of its windows for the journal (some milliseconds per million); never while
-// a callback runs, and while the journal writes only by a Configure() that begins a table.
+// while a segment or a batch is copied (less than a millisecond), never while a callback runs, and
+// while the journal writes only by a Configure() that begins a table.
 // Errors: UNAVAILABLE before Configure() and after Close(); others per method. A refused request
 // changes nothing.
 // Determinism: batch n is drawn with the random stream (seed, kReplaySampler, shard, n).
@@ -86,7 +85,7 @@ class Replay {
   // Journal::Read().
   static absl::StatusOr<std::unique_ptr<Replay>> Restore(std::unique_ptr<Journal> journal,
                                                          Clock* clock, MetricsRegistry* metrics);
-  ~Replay() { Close(); }
+  ~Replay();
 
   // Creates the table. The same config again keeps what is stored; a different one replaces an
   // empty table. INVALID_ARGUMENT, naming the field. FAILED_PRECONDITION: rows of a different
@@ -165,6 +164,8 @@ class Replay {
   static absl::StatusOr<Parts> MakeParts(const v1::TableConfig& config);
 
   absl::Status Ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Tells the gauges what has changed, which they share with the other tables of the server.
+  void ShowSize() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void UseTable(const v1::TableConfig& config, uint64_t table_id, Parts parts)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status RestoreTable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -212,6 +213,7 @@ class Replay {
   // The time of its creation in microseconds, so that tables of different processes differ too.
   uint64_t table_id_ ABSL_GUARDED_BY(mu_) = 0;
   std::optional<RateLimiter> limiter_ ABSL_GUARDED_BY(mu_);
+  int64_t shown_rows_ ABSL_GUARDED_BY(mu_) = 0, shown_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   std::map<Ticket, WaitingAppend> waiting_appends_ ABSL_GUARDED_BY(mu_);
   std::map<Ticket, WaitingSample> waiting_samples_ ABSL_GUARDED_BY(mu_);
   int64_t duplicate_segments_ ABSL_GUARDED_BY(mu_) = 0;

@@ -2,6 +2,8 @@
 
 #include "common/base/status_macros.h"
 #include "common/rpc/answer.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/status.h"
 #include "grpcpp/impl/codegen/proto_utils.h"
 #include "replay/server/append_stream.h"
 #include "replay/server/batch_encoding.h"
@@ -9,6 +11,14 @@
 
 namespace pompc {
 namespace {
+
+// A stream that ends with a status.
+template <typename Request, typename Response>
+class RefusedStream final : public grpc::ServerBidiReactor<Request, Response> {
+ public:
+  explicit RefusedStream(const absl::Status& status) { this->Finish(ToGrpc(status)); }
+  void OnDone() override { delete this; }
+};
 
 absl::StatusOr<grpc::ByteBuffer> DrawPart(Replay& replay, const grpc::ByteBuffer& message) {
   v1::DrawRequest request;
@@ -33,41 +43,55 @@ absl::StatusOr<grpc::ByteBuffer> DrawPart(Replay& replay, const grpc::ByteBuffer
 grpc::ServerUnaryReactor* ReplayService::Configure(grpc::CallbackServerContext* context,
                                                    const v1::ConfigureRequest* request,
                                                    v1::ConfigureResponse* /*response*/) {
-  return Answer(context, replay_->Configure(*request));
+  const absl::StatusOr<Replay*> replay = tables_->FindOrMake(CalledPart(*context));
+  return Answer(context, replay.ok() ? (*replay)->Configure(*request) : replay.status());
 }
 
 grpc::ServerBidiReactor<v1::AppendRequest, v1::AppendResponse>* ReplayService::Append(
-    grpc::CallbackServerContext* /*context*/) {
-  return AppendStream::Start(replay_, writers_);
+    grpc::CallbackServerContext* context) {
+  const absl::StatusOr<Replay*> replay = tables_->Find(CalledPart(*context));
+  if (replay.ok()) return AppendStream::Start(*replay, writers_);
+  return new RefusedStream<v1::AppendRequest, v1::AppendResponse>(replay.status());
 }
 
 grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Sample(
-    grpc::CallbackServerContext* /*context*/) {
-  return SampleStream::Start(replay_);
+    grpc::CallbackServerContext* context) {
+  const absl::StatusOr<Replay*> replay = tables_->Find(CalledPart(*context));
+  if (replay.ok()) return SampleStream::Start(*replay);
+  return new RefusedStream<grpc::ByteBuffer, grpc::ByteBuffer>(replay.status());
 }
 
 grpc::ServerUnaryReactor* ReplayService::Draw(grpc::CallbackServerContext* context,
                                               const grpc::ByteBuffer* request,
                                               grpc::ByteBuffer* response) {
-  return Answer(context, DrawPart(*replay_, *request), response);
+  const absl::StatusOr<Replay*> replay = tables_->Find(CalledPart(*context));
+  if (!replay.ok()) return Answer(context, replay.status());
+  return Answer(context, DrawPart(**replay, *request), response);
 }
 
 grpc::ServerUnaryReactor* ReplayService::Update(grpc::CallbackServerContext* context,
                                                 const v1::UpdateRequest* request,
                                                 v1::UpdateResponse* response) {
-  return Answer(context, replay_->Update(*request), response);
+  const absl::StatusOr<Replay*> replay = tables_->Find(CalledPart(*context));
+  if (!replay.ok()) return Answer(context, replay.status());
+  return Answer(context, (*replay)->Update(*request), response);
 }
 
 grpc::ServerUnaryReactor* ReplayService::Checkpoint(grpc::CallbackServerContext* context,
                                                     const v1::CheckpointRequest* request,
                                                     v1::CheckpointResponse* response) {
-  return Answer(context, replay_->Checkpoint(*request), response);
+  const absl::StatusOr<Replay*> replay = tables_->Find(CalledPart(*context));
+  if (!replay.ok()) return Answer(context, replay.status());
+  return Answer(context, (*replay)->Checkpoint(*request), response);
 }
 
 grpc::ServerUnaryReactor* ReplayService::Info(grpc::CallbackServerContext* context,
                                               const v1::InfoRequest* /*request*/,
                                               v1::InfoResponse* response) {
-  *response = replay_->Info();
+  // A table that nobody has configured is no error to whoever asks what there is.
+  const absl::StatusOr<Replay*> replay = tables_->Find(CalledPart(*context));
+  if (replay.ok()) *response = (*replay)->Info();
+  for (std::string& name : tables_->Names()) response->add_tables(std::move(name));
   return Answer(context, absl::OkStatus());
 }
 

@@ -1,4 +1,5 @@
-// The Replay service of replay.proto over a Replay.
+// The Replay service of replay.proto over the tables of a server. Which of them a call is for says
+// its metadata (CalledPart(), common/rpc/channel.h).
 //
 // Callback API: a stream has an object and no thread. Each stream holds at most one segment or one
 // batch, so memory is bounded by the number of peers; a stream whose request waits for the rate
@@ -10,7 +11,7 @@
 
 #include "common/metrics/metrics.h"
 #include "proto/pompc/v1/replay.grpc.pb.h"
-#include "replay/server/replay.h"
+#include "replay/server/tables.h"
 
 namespace pompc {
 
@@ -23,10 +24,10 @@ using ReplayServiceBase =
 
 class ReplayService final : public ReplayServiceBase {
  public:
-  // `replay` and `metrics` must outlive the server that this service is registered with. To shut
-  // down, close `replay` first, then shut the server down with a deadline.
-  ReplayService(Replay* replay, MetricsRegistry* metrics)
-      : replay_(replay), writers_(metrics->GetGauge("pompc_replay_writers")) {}
+  // `tables` and `metrics` must outlive the server that this service is registered with. To shut
+  // down, close `tables` first, then shut the server down with a deadline.
+  ReplayService(ReplayTables* tables, MetricsRegistry* metrics)
+      : tables_(tables), writers_(metrics->GetGauge("pompc_replay_writers")) {}
 
  private:
   grpc::ServerUnaryReactor* Configure(grpc::CallbackServerContext* context,
@@ -49,7 +50,7 @@ class ReplayService final : public ReplayServiceBase {
                                  const v1::InfoRequest* request,
                                  v1::InfoResponse* response) override;
 
-  Replay* const replay_;
+  ReplayTables* const tables_;
   Gauge* const writers_;  // Append streams open.
 };
 

@@ -87,7 +87,8 @@ class ServiceTest : public ::testing::Test {
 
   MetricsRegistry metrics_;
   Replay replay_{RealClock(), &metrics_};
-  ReplayService service_{&replay_, &metrics_};
+  ReplayTables tables_{&replay_};
+  ReplayService service_{&tables_, &metrics_};
   std::unique_ptr<RpcServer> server_;
   std::unique_ptr<v1::Replay::Stub> stub_;
   v1::AppendResponse acknowledged_;  // The last answer of Append().
