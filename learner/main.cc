@@ -3,6 +3,7 @@
 // Exit status: 0 when the run is complete; 130 when it was asked to stop before (SIGTERM, SIGINT:
 // it writes a checkpoint first), so that whoever restarts programs knows that there is more to do;
 // else 1, and the reason is on stderr.
+#include <atomic>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -33,6 +34,7 @@
 #include "replay/server/journal.h"
 #include "replay/server/replay.h"
 #include "replay/server/service.h"
+#include "replay/server/tables.h"
 
 namespace pompc {
 namespace {
@@ -81,6 +83,16 @@ absl::Status Main(const Flags& flags) {
   }
 
   MetricsRegistry metrics;
+  std::atomic<bool> serving = false;
+  std::unique_ptr<MetricsServer> metrics_server;
+  if (!flags.metrics_listen.empty()) {
+    POMPC_ASSIGN_OR_RETURN(
+        metrics_server, MetricsServer::Start(flags.metrics_listen, &metrics, [&serving] {
+          return serving ? absl::OkStatus()
+                         : absl::UnavailableError("restoring the checkpoint and the journal");
+        }));
+    POMPC_LOG(INFO) << "serving metrics port=" << metrics_server->port();
+  }
   std::unique_ptr<Replay> replay;  // Null when it is another process.
   std::unique_ptr<ReplayLink> link;
   if (flags.replay.empty()) {
@@ -112,17 +124,13 @@ absl::Status Main(const Flags& flags) {
   LearnerService learner_service(&run->front());
   std::vector<grpc::Service*> services = {&learner_service};
   std::optional<ReplayService> replay_service;
-  if (replay != nullptr) services.push_back(&replay_service.emplace(replay.get(), &metrics));
+  ReplayTables tables(replay.get());
+  if (replay != nullptr) services.push_back(&replay_service.emplace(&tables, &metrics));
   const std::string listen =
       flags.listen.empty() ? DefaultListenAddress(flags.run_dir) : flags.listen;
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
                          RpcServer::Start(listen, services, flags.security));
-  std::unique_ptr<MetricsServer> metrics_server;
-  if (!flags.metrics_listen.empty()) {
-    POMPC_ASSIGN_OR_RETURN(metrics_server, MetricsServer::Start(flags.metrics_listen, &metrics,
-                                                                [] { return absl::OkStatus(); }));
-    POMPC_LOG(INFO) << "serving metrics port=" << metrics_server->port();
-  }
+  serving = true;
   POMPC_RETURN_IF_ERROR(WriteFileAtomically(address_file, server->address() + "\n"));
   POMPC_LOG(INFO) << "learner ready address=" << server->address()
                   << " config_hash=" << ConfigHash(options.config);
@@ -149,8 +157,9 @@ int main(int argc, char** argv) {
   app.add_option("--listen", flags.listen,
                  "\"host:port\" or \"unix:PATH\"; default: a socket in the run's folder");
   app.add_option("--replay", flags.replay,
-                 "Address of a replay server; several, as A,B,..., share the rows and keep their "
-                 "order when the run is resumed; default: the table lives in this process")
+                 "Address of a replay server, HOST:PORT or, for a table of its own there, "
+                 "HOST:PORT#NAME; several, as A,B,..., share the rows and keep their order when "
+                 "the run is resumed; default: the table lives in this process")
       ->delimiter(',')
       ->expected(1, pompc::kMaxShards);
   app.add_option("--metrics-listen", flags.metrics_listen,

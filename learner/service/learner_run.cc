@@ -158,14 +158,16 @@ absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {
   if (resumed_.has_value()) {
     const v1::RunBooks& books = resumed_->books;
     POMPC_RETURN_IF_ERROR(updater_->Restore(resumed_->state));
+    known_tables_ = books.known_tables();
     POMPC_ASSIGN_OR_RETURN(const v1::InfoResponse info, link_->Info(stop));
     if (info.table().run_id() == table.run_id() && info.inserted_rows() > 0) {
       schedule_ = RunSchedule::ForOldTable(config, info, books, updater_->updates());
       table = info.table();
       decisions_ = schedule_->decisions_offset() + info.inserted_decisions();
+      NoteTable(info.table_id());
       POMPC_LOG(INFO) << "replay kept rows=" << info.rows() << " decisions=" << decisions_
-                      << " checkpoint_decisions=" << books.decisions() << " lost_decisions="
-                      << schedule_->decisions_offset() - books.table_decisions_offset();
+                      << " checkpoint_decisions=" << books.decisions()
+                      << " decisions_elsewhere=" << schedule_->decisions_offset();
     } else {
       schedule_ = RunSchedule::ForNewTable(config, sizes, books.decisions(), updater_->updates());
       *table.mutable_limits() = schedule_->limits();
@@ -248,6 +250,7 @@ absl::Status LearnerRun::RefreshInfo() {
   const absl::StatusOr<v1::InfoResponse> info = sampler_->Info();
   // Not reachable, or not configured yet: the sampler sees to both.
   if (!info.ok() || !info->has_table()) return absl::OkStatus();
+  NoteTable(info->table_id());
   replay_rows_ = info->rows();
   const int64_t decisions = schedule_->decisions_offset() + info->inserted_decisions();
   if (decisions < decisions_) {
@@ -259,6 +262,12 @@ absl::Status LearnerRun::RefreshInfo() {
   }
   SetDecisions(decisions);
   return absl::OkStatus();
+}
+
+void LearnerRun::NoteTable(uint64_t table_id) {
+  v1::RunBooks::TableOffsets& offsets = known_tables_[table_id];
+  offsets.set_decisions(schedule_->decisions_offset());
+  offsets.set_updates(schedule_->updates_offset());
 }
 
 void LearnerRun::SetDecisions(int64_t decisions) {
@@ -400,8 +409,9 @@ absl::Status LearnerRun::SaveCheckpoint() {
   books.set_run_id(front_->identity.run_id());
   *books.mutable_sizes() = shape_.sizes;
   books.set_decisions(decisions_);
-  books.set_table_decisions_offset(schedule_->decisions_offset());
-  books.set_table_updates_offset(schedule_->updates_offset());
+  books.mutable_table_offsets()->set_decisions(schedule_->decisions_offset());
+  books.mutable_table_offsets()->set_updates(schedule_->updates_offset());
+  *books.mutable_known_tables() = known_tables_;
   books.set_parameter_version(front_->publisher.version());
   books.set_seconds(front_->progress.Now().seconds);
   front_->episodes.FillBooks(&books);

@@ -39,6 +39,7 @@
 #include "learner/service/run_lock.h"
 #include "learner/service/run_schedule.h"
 #include "proto/pompc/v1/config.pb.h"
+#include "proto/pompc/v1/learner.pb.h"
 
 namespace pompc {
 
@@ -93,6 +94,8 @@ class LearnerRun {
   void PublishIfDue();
   void CheckpointIfDue();
 
+  // Keeps the offsets of the table in use for when the run is resumed.
+  void NoteTable(uint64_t table_id);
   void SetDecisions(int64_t decisions);
   absl::Status RefreshInfo();
   void Publish(bool trained, bool run_finished);
@@ -128,6 +131,7 @@ class LearnerRun {
   ColumnBatch ahead_;
   bool has_ahead_ = false;
   bool planned_ahead_ = false;  // Windows of columns_ are.
+  google::protobuf::Map<uint64_t, v1::RunBooks::TableOffsets> known_tables_;
   int64_t decisions_ = 0;
   int64_t replay_rows_ = 0;
   double sample_age_updates_ = 0;

@@ -389,6 +389,43 @@ TEST(LearnerRunTest, ResumesWithTheRowsThatAreJournaled) {
   EXPECT_LE(status.decisions(), process.replay().Info().inserted_decisions());
 }
 
+// Replay's folder is missing for a while (a disk that was not mounted), and a learner is started
+// then.
+TEST(LearnerRunTest, CountsNoDecisionTwiceWhenAnEarlierJournalComesBack) {
+  v1::RunConfig config = TinyConfig();
+  config.mutable_replay()->set_journal(v1::ReplayConfig::PROCESS);
+  const std::string folder = NewFolder(), away = folder + "/away";
+  int64_t made = 0;
+  {
+    Process process(config, folder, /*resume=*/false);
+    process.StartActor([&](int64_t decisions) {
+      if (decisions == 100) process.Stop();
+      return decisions == 100;
+    });
+    ASSERT_TRUE(absl::IsCancelled(process.End()));
+    made = process.replay().Info().inserted_decisions();
+  }
+  std::filesystem::rename(folder + "/journal", away);
+  {
+    Process process(config, folder, /*resume=*/true);
+    process.Stop();
+    process.StartActor();
+    ASSERT_TRUE(absl::IsCancelled(process.End()));
+  }
+  std::filesystem::remove_all(folder + "/journal");
+  std::filesystem::rename(away, folder + "/journal");
+  const int64_t in_books = LoadRunCheckpoint(RunCheckpointPath(folder))->books.decisions();
+
+  Process process(config, folder, /*resume=*/true);
+  RemoteParameterSubscriber subscriber(process.channel(), 1, RealClock(), process.metrics());
+  const auto first = subscriber.WaitForNewer(-1, Soon());
+  ASSERT_TRUE(first.ok()) << first.status();
+  EXPECT_EQ((*first)->decisions(), std::max(in_books, made));
+  subscriber.Close();
+  process.StartActor();
+  EXPECT_TRUE(process.End().ok());
+}
+
 TEST(LearnerRunTest, ALearnerThatDiedUsedVersionsThatItsSuccessorDoesNot) {
   const std::string folder = NewFolder();
   RunCheckpoint checkpoint;

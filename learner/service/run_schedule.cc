@@ -27,13 +27,16 @@ RunSchedule RunSchedule::ForNewTable(const v1::RunConfig& config, const v1::Task
 RunSchedule RunSchedule::ForOldTable(const v1::RunConfig& config, const v1::InfoResponse& replay,
                                      const v1::RunBooks& books, int64_t updates) {
   const v1::RateLimits& limits = replay.table().limits();
-  const int64_t lost_decisions = std::max<int64_t>(
-      0, books.decisions() - books.table_decisions_offset() - replay.inserted_decisions());
+  const auto known = books.known_tables().find(replay.table_id());
+  // The books of a learner that died soon after it had created the table do not name it yet.
+  const v1::RunBooks::TableOffsets& offsets =
+      known == books.known_tables().end() ? books.table_offsets() : known->second;
+  const int64_t lost_decisions =
+      std::max<int64_t>(0, books.decisions() - offsets.decisions() - replay.inserted_decisions());
   const auto lost_updates =
       static_cast<int64_t>(limits.updates_per_decision() * static_cast<double>(lost_decisions));
-  return RunSchedule(limits, config.total_decisions(),
-                     books.table_decisions_offset() + lost_decisions,
-                     std::min(books.table_updates_offset() + lost_updates, updates));
+  return RunSchedule(limits, config.total_decisions(), offsets.decisions() + lost_decisions,
+                     std::min(offsets.updates() + lost_updates, updates));
 }
 
 bool RunSchedule::Seeded(int64_t decisions) const {

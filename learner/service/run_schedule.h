@@ -21,10 +21,10 @@ class RunSchedule {
   // For a new table, after `decisions` and `updates` of the run without it.
   static RunSchedule ForNewTable(const v1::RunConfig& config, const v1::TaskSizes& sizes,
                                  int64_t decisions, int64_t updates);
-  // For a table that is still there: what replay tells of it, the books of the checkpoint that the
-  // run resumes from, and the updates made by then. Decisions that the table has lost (a machine
-  // was reset, and its journal need not survive that) count as made before it, with the updates
-  // that they called for.
+  // For a table that is still there, or there again: what replay tells of it, the books of the
+  // checkpoint that the run resumes from, and the updates made by then. Decisions that it lacks (a
+  // machine was reset, and its journal need not survive that; another table was used meanwhile)
+  // count as made before it, with the updates that they called for.
   static RunSchedule ForOldTable(const v1::RunConfig& config, const v1::InfoResponse& replay,
                                  const v1::RunBooks& books, int64_t updates);
 

@@ -74,8 +74,8 @@ TEST(RunScheduleTest, WhatAnOldTableHasLostCountsAsMadeBeforeIt) {
   v1::InfoResponse replay;
   *replay.mutable_table()->mutable_limits() = made.limits();
   v1::RunBooks books;
-  books.set_table_decisions_offset(100);
-  books.set_table_updates_offset(50);
+  books.mutable_table_offsets()->set_decisions(100);
+  books.mutable_table_offsets()->set_updates(50);
   books.set_decisions(100 + 4000);
   replay.set_inserted_decisions(4000 + 70);  // The checkpoint is older than the rows.
   const auto kept = RunSchedule::ForOldTable(config, replay, books, 6000);
@@ -90,6 +90,29 @@ TEST(RunScheduleTest, WhatAnOldTableHasLostCountsAsMadeBeforeIt) {
   // A table that begins anew.
   replay.set_inserted_decisions(5);
   EXPECT_EQ(RunSchedule::ForOldTable(config, replay, books, 6000).updates_offset(), 6000);
+}
+
+TEST(RunScheduleTest, ATableThatIsThereAgainHasItsOwnOffsets) {
+  v1::InfoResponse replay;
+  *replay.mutable_table()->mutable_limits() =
+      RunSchedule::ForNewTable(Config(10000, 1), Sizes(), 100, 50).limits();
+  v1::RunBooks books;
+  books.set_decisions(100 + 4000 + 30);  // 30 of them in the table in use.
+  books.mutable_table_offsets()->set_decisions(100 + 4000);
+  books.mutable_table_offsets()->set_updates(4050);
+  v1::RunBooks::TableOffsets& earlier = (*books.mutable_known_tables())[7];
+  earlier.set_decisions(100);
+  earlier.set_updates(50);
+  replay.set_table_id(7);
+  replay.set_inserted_decisions(4000);
+  const auto again = RunSchedule::ForOldTable(Config(10000, 1), replay, books, 6000);
+  EXPECT_EQ(again.decisions_offset() + replay.inserted_decisions(), books.decisions());
+  EXPECT_EQ(again.updates_offset(), 50 + 30);
+  // One that the books do not name was created after they were closed.
+  replay.set_table_id(8);
+  replay.set_inserted_decisions(45);
+  const auto in_use = RunSchedule::ForOldTable(Config(10000, 1), replay, books, 6000);
+  EXPECT_EQ(in_use.decisions_offset(), 100 + 4000);
 }
 
 TEST(RunScheduleTest, ARunThatStoppedInPretrainingMakesTheRestOfIt) {
