@@ -230,8 +230,7 @@ double AppendedRowsPerSecond(const Task& task, int num_writers, v1::TableConfig:
   std::vector<std::unique_ptr<RemoteWriter>> writers;
   for (int w = 1; w <= num_writers; ++w) {
     writers.push_back(std::make_unique<RemoteWriter>(
-        RemoteWriterOptions{
-            .writer_id = static_cast<uint64_t>(w), .max_queued_rows = 20'000, .reconnect = {}},
+        RemoteWriterOptions{.writer_id = static_cast<uint64_t>(w), .reconnect = {}},
         CreateChannel(served.server->address()), RealClock(), &served.metrics));
   }
   int64_t sent = 0;  // Segments of each writer.

@@ -124,9 +124,7 @@ absl::Status Act(const std::string& address) {
                          Episodes::CreateGroups(config));
   POMPC_ASSIGN_OR_RETURN(const v1::JoinResponse join,
                          JoinRun(peers, v1::ACTOR, std::nullopt, groups.front()->sizes()));
-  RemoteWriter replay(
-      {.writer_id = join.writer_id(), .max_queued_rows = config.actor().upload_queue_rows()},
-      channel, clock, &metrics);
+  RemoteWriter replay({.writer_id = join.writer_id(), .reconnect = {}}, channel, clock, &metrics);
   peers.replay = &replay;
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<ActorLoop> loop,
                          ActorLoop::Create(config, join, std::move(groups), peers));

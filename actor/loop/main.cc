@@ -72,9 +72,8 @@ absl::Status RunActor(const Flags& flags, const v1::RunConfig& config,
     replay_channels.push_back(CreateChannel(address, flags.security));
   }
   if (replay_channels.empty()) replay_channels.push_back(std::move(learner_channel));
-  ShardedWriter replay(
-      {.writer_id = join.writer_id(), .max_queued_rows = config.actor().upload_queue_rows()},
-      replay_channels, peers.clock, peers.metrics);
+  ShardedWriter replay({.writer_id = join.writer_id(), .reconnect = {}}, replay_channels,
+                       peers.clock, peers.metrics);
   peers.replay = &replay;
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<ActorLoop> loop,
                          ActorLoop::Create(config, join, std::move(groups), peers));

@@ -293,10 +293,6 @@ void CheckFlow(const v1::RunConfig& config, Rules& rules) {
   rules.Require(a.groups() <= a.environments_per_actor(),
                 {"actor.groups", "actor.environments_per_actor"},
                 "each group needs an environment: groups must be at most environments_per_actor");
-  rules.Require(
-      a.upload_queue_rows() >= int64_t{a.segment_rows()} * a.environments_per_actor(),
-      {"actor.upload_queue_rows", "actor.segment_rows", "actor.environments_per_actor"},
-      "must hold a segment of every environment, or the actor waits for its own unsent rows");
 
   const v1::LearnerConfig& learner = config.learner();
   for (const auto& [path, device] :

@@ -1,6 +1,5 @@
 #include "replay/client/remote_writer.h"
 
-#include <algorithm>
 #include <utility>
 
 #include "common/base/check.h"
@@ -20,7 +19,7 @@ RemoteWriter::RemoteWriter(const RemoteWriterOptions& options,
       queue_rows_metric_(metrics->GetGauge("pompc_actor_upload_queue_rows")),
       wait_seconds_metric_(metrics->GetCounter("pompc_actor_upload_wait_seconds_total")),
       reconnects_metric_(metrics->GetCounter("pompc_rpc_reconnects_total")) {
-  POMPC_CHECK(options.writer_id >= 1 && options.max_queued_rows >= 1);
+  POMPC_CHECK(options.writer_id >= 1);
   thread_.emplace("replay-upload", [this] { Run(); });
 }
 
@@ -36,7 +35,7 @@ void RemoteWriter::Close() {
 }
 
 bool RemoteWriter::CanQueue(int64_t rows) const {
-  return queue_.empty() || queued_rows_ + rows <= std::min(options_.max_queued_rows, credits_);
+  return queue_.empty() || queued_rows_ + rows <= credits_;
 }
 
 bool RemoteWriter::CanSend() const {

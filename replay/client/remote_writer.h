@@ -1,9 +1,9 @@
 // RemoteWriter: a ReplayWriter over one Append stream, uploaded in the background.
 //
 // Segments are kept until acknowledged and sent again, with their sequence numbers, when the
-// connection breaks; replay drops those it has. They are limited by the server's last credits, so
-// that an actor runs ahead of the rate limiter by no more than those, connected or not; before the
-// first answer by one segment.
+// connection breaks; replay drops those it has. They are limited by the server's last credits, or
+// one segment, so that an actor runs ahead of the rate limiter by no more than those, connected or
+// not; before the first answer by one segment.
 //
 // When replay comes back with another table than before (it was restarted without its rows), what
 // was acknowledged is gone; the rest goes into the new table, an episode under way from its first
@@ -33,9 +33,8 @@
 namespace pompc {
 
 struct RemoteWriterOptions {
-  uint64_t writer_id = 0;       // Unique for each start of an actor, >= 1.
-  int64_t max_queued_rows = 0;  // Unacknowledged rows kept, >= 1. One larger segment is taken.
-  RetryPolicy reconnect;        // Its backoff; there is no end to it.
+  uint64_t writer_id = 0;  // Unique for each start of an actor, >= 1.
+  RetryPolicy reconnect;   // Its backoff; there is no end to it.
 };
 
 // Thread-safety: thread-safe.

@@ -28,12 +28,10 @@ constexpr absl::Time kNever = absl::InfiniteFuture();
 const RetryPolicy kFastRetry = {.initial_backoff = absl::Milliseconds(1),
                                 .max_backoff = absl::Milliseconds(10)};
 
-std::unique_ptr<RemoteWriter> MakeWriter(TestServer& server, uint64_t id,
-                                         int64_t max_queued_rows = 1000) {
+std::unique_ptr<RemoteWriter> MakeWriter(TestServer& server, uint64_t id) {
   return std::make_unique<RemoteWriter>(
-      RemoteWriterOptions{
-          .writer_id = id, .max_queued_rows = max_queued_rows, .reconnect = kFastRetry},
-      server.channel(), RealClock(), server.metrics());
+      RemoteWriterOptions{.writer_id = id, .reconnect = kFastRetry}, server.channel(), RealClock(),
+      server.metrics());
 }
 
 std::unique_ptr<RemoteSampler> MakeSampler(TestServer& server, const v1::TableConfig& table,
@@ -94,8 +92,8 @@ TEST(ReplayE2eTest, TablesOfOneServerShareNothing) {
     RemoteSampler sampler(
         {.table = TestTable(2 + i, 1000), .batch_size = 8, .prefetch = 1, .retry = kFastRetry},
         server.channel(names[i]), RealClock(), server.metrics());
-    RemoteWriter writer({.writer_id = 7, .max_queued_rows = 1000, .reconnect = kFastRetry},
-                        server.channel(names[i]), RealClock(), server.metrics());
+    RemoteWriter writer({.writer_id = 7, .reconnect = kFastRetry}, server.channel(names[i]),
+                        RealClock(), server.metrics());
     ASSERT_TRUE(writer.Append(Rows(7, 0, 10 + i), kNever).ok());
     ASSERT_TRUE(writer.Flush(kNever).ok());
     ASSERT_TRUE(sampler.Next(kNever, &batch).ok());
@@ -186,7 +184,7 @@ TEST(ReplayE2eTest, RowsCountOnceAcrossReconnects) {
     std::vector<std::unique_ptr<RemoteWriter>> writers;
     std::vector<Thread> threads;
     for (int w = 1; w <= kWriters; ++w) {
-      writers.push_back(MakeWriter(server, w, 20));
+      writers.push_back(MakeWriter(server, w));
       threads.emplace_back("writer", [writer = writers.back().get(), w] {
         for (int i = 0; i < kSegments; ++i) {
           ASSERT_TRUE(writer->Append(Rows(w, kRows * i, kRows), kNever).ok());

@@ -39,8 +39,8 @@ class ShardedE2eTest : public ::testing::Test {
   }
   std::unique_ptr<ShardedWriter> MakeWriter(uint64_t id) {
     return std::make_unique<ShardedWriter>(
-        RemoteWriterOptions{.writer_id = id, .max_queued_rows = 100, .reconnect = kFastRetry},
-        channels_, RealClock(), &metrics_);
+        RemoteWriterOptions{.writer_id = id, .reconnect = kFastRetry}, channels_, RealClock(),
+        &metrics_);
   }
   std::unique_ptr<ShardedSampler> MakeSampler(const v1::TableConfig& table) {
     auto sampler = ShardedSampler::Create(

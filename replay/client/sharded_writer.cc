@@ -19,11 +19,8 @@ ShardedWriter::ShardedWriter(const RemoteWriterOptions& options,
                              Clock* clock, MetricsRegistry* metrics)
     : writer_id_(options.writer_id), clock_(clock) {
   POMPC_CHECK(!channels.empty());
-  RemoteWriterOptions part = options;
-  part.max_queued_rows =
-      std::max<int64_t>(1, options.max_queued_rows / static_cast<int64_t>(channels.size()));
   for (const std::shared_ptr<grpc::Channel>& channel : channels) {
-    writers_.push_back(std::make_unique<RemoteWriter>(part, channel, clock, metrics));
+    writers_.push_back(std::make_unique<RemoteWriter>(options, channel, clock, metrics));
   }
 }
 

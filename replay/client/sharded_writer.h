@@ -4,7 +4,7 @@
 // turns, and writers begin with different servers, so that all fill evenly. While a server is away
 // new episodes go to the others, and an episode under way moves when its server takes no more rows:
 // it goes on elsewhere as a new one, which costs the windows across the cut and no row. What was
-// handed over for a server that is away waits for it, within max_queued_rows.
+// handed over for a server that is away waits for it, within its credits.
 #ifndef POMPC_REPLAY_CLIENT_SHARDED_WRITER_H_
 #define POMPC_REPLAY_CLIENT_SHARDED_WRITER_H_
 
@@ -28,8 +28,7 @@ namespace pompc {
 // Thread-safety: thread-safe, but the segments of one episode come from one thread at a time.
 class ShardedWriter final : public ReplayWriter {
  public:
-  // options.max_queued_rows: over all servers, in equal parts. channels: at least one. `clock` and
-  // `metrics` must outlive this.
+  // channels: at least one. `clock` and `metrics` must outlive this.
   ShardedWriter(const RemoteWriterOptions& options,
                 const std::vector<std::shared_ptr<grpc::Channel>>& channels, Clock* clock,
                 MetricsRegistry* metrics);
