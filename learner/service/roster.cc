@@ -69,9 +69,16 @@ absl::StatusOr<v1::JoinResponse> Roster::Join(const v1::JoinRequest& request) {
   if (!request.has_index() && next_index > kMaxIndex) {
     return absl::ResourceExhaustedError(absl::StrCat("index: all ", kMaxIndex, " are taken"));
   }
-  sizes_ = request.sizes();
   v1::JoinResponse response;
   response.set_index(request.has_index() ? request.index() : next_index);
+  if (request.role() == v1::ACTOR && response.index() > 0 &&
+      config_.actor().max_parameter_lag_updates() == 0) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "index: ", response.index(),
+        "; this run is in lock-step (actor.max_parameter_lag_updates = 0), which has one actor, of "
+        "index 0; one that takes its place says --index 0"));
+  }
+  sizes_ = request.sizes();
   next_index = std::max(next_index, response.index() + 1);
   response.set_writer_id(next_writer_id_++);
   for (const std::string& address : replay_addresses_) response.add_replay_addresses(address);

@@ -30,7 +30,7 @@ class Roster {
          std::vector<std::string> replay_addresses, Clock* clock);
 
   // INVALID_ARGUMENT: role, index or a size out of range. FAILED_PRECONDITION: the sizes differ
-  // from those of the run, or do not go with its config.
+  // from those of the run, or do not go with its config; a second actor in lock-step.
   absl::StatusOr<v1::JoinResponse> Join(const v1::JoinRequest& request);
 
   // Blocks until somebody has joined (or sizes came from a checkpoint) or `deadline`; nothing then.

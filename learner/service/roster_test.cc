@@ -38,6 +38,20 @@ TEST_F(RosterTest, OtherSizesAreRefusedAndBothAreNamed) {
   EXPECT_THAT(refused.message(), HasSubstr("action_dim: 6"));
 }
 
+TEST_F(RosterTest, InLockStepASecondActorIsRefusedAndASuccessorIsNot) {
+  v1::RunConfig config;
+  config.mutable_actor()->set_max_parameter_lag_updates(0);
+  Roster roster(config, std::nullopt, {}, &clock_);
+  ASSERT_TRUE(roster.Join(JoinAs(v1::ACTOR)).ok());
+  ASSERT_TRUE(roster.Join(JoinAs(v1::EVALUATOR)).ok());
+  const absl::Status refused = roster.Join(JoinAs(v1::ACTOR)).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused));
+  EXPECT_THAT(refused.message(), HasSubstr("index: 1; this run is in lock-step"));
+  v1::JoinRequest again = JoinAs(v1::ACTOR);
+  again.set_index(0);
+  EXPECT_TRUE(roster.Join(again).ok());
+}
+
 TEST_F(RosterTest, IndicesCountByRoleAndWriterIdsNeverRepeat) {
   const auto first = roster_.Join(JoinAs(v1::ACTOR));
   v1::JoinRequest own = JoinAs(v1::ACTOR);
