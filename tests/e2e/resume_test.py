@@ -83,7 +83,9 @@ def learner_metric(name):
         text = urllib.request.urlopen(f"http://{target}/metrics", timeout=2).read().decode()
     except (OSError, ValueError):
         return None
-    return float(re.search(rf"^{name} (\S+)$", text, re.MULTILINE)[1])
+    # While a checkpoint and a journal are read there are few metrics yet.
+    found = re.search(rf"^{name} (\S+)$", text, re.MULTILINE)
+    return found and float(found[1])
 
 
 def wait_for_decisions(at_least):

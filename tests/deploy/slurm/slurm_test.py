@@ -22,7 +22,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 sys.path.insert(0, str(ROOT / "tests/e2e"))
 from e2e_test import BIN, CONFIG  # noqa: E402
-from secure_test import Host, make_bridge, run  # noqa: E402
+from hosts import Host, make_bridge, run  # noqa: E402
 
 DEADLINE = time.monotonic() + float(os.environ.get("TEST_DEPLOY_SECONDS", 300))
 TOTAL, SEED_TOTAL = 25000, 800
