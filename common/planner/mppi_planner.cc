@@ -113,7 +113,7 @@ absl::StatusOr<PlanResult> MppiPlanner::Plan(const PlanRequest& request, Noise& 
   const at::NoGradGuard no_grad;
   try {
 #ifdef POMPC_CUDA
-    if (graphs_ != nullptr && KernelsInUse()) {
+    if (graphs_ != nullptr && KernelsInUse() && !request.keep_candidates) {
       if (const std::optional<uint64_t> seed = noise.KernelSeed()) {
         return graphs_->Plan(request, *seed, state);
       }
@@ -164,6 +164,7 @@ absl::StatusOr<PlanResult> MppiPlanner::PlanOnOperators(const PlanRequest& reque
   at::Tensor num_nonfinite = at::zeros({}, z.options());
   at::Tensor sampled = actions.narrow(2, proposals, samples - proposals);
   Refit refit;
+  PlanResult result;
   for (int i = 0; i < iterations_; ++i) {
     const at::Tensor eps = noise.Normal({batch, horizon, samples - proposals, action_dim});
     sampled.copy_(at::addcmul(mean.unsqueeze(2), std.unsqueeze(2), eps).clamp_(-1, 1));
@@ -175,10 +176,11 @@ absl::StatusOr<PlanResult> MppiPlanner::PlanOnOperators(const PlanRequest& reque
     refit = RefitToElites(value, actions, config);
     mean = refit.mean;
     std = refit.std;
+    if (request.keep_candidates) result.candidate_value = value;
   }
+  if (request.keep_candidates) result.candidates = actions.permute({0, 2, 1, 3}).contiguous();
 
   const at::Tensor index = noise.Index(refit.score).view({batch, 1});
-  PlanResult result;
   result.elite = refit.elite_actions.select(1, 0)
                      .gather(1, index.unsqueeze(-1).expand({batch, 1, action_dim}))
                      .squeeze(1);

@@ -216,6 +216,35 @@ TEST(MppiPlannerTest, KernelsPlanLikeOperators) {
   }
 }
 
+TEST(MppiPlannerTest, HandsOutTheCandidatesThatItsEliteIsOneOf) {
+  const PlannerUnderTest t = SmallPlanner();
+  const at::Tensor obs = GeneratorNoise(1).Normal({3, 5});
+  const auto plan = [&](bool keep) {
+    GeneratorNoise noise(7);
+    return *t.planner->Plan({.obs = obs, .mode = PlanMode::kEvaluate, .keep_candidates = keep},
+                            noise, nullptr);
+  };
+  const auto expect_elite_among = [](const PlanResult& result) {
+    ASSERT_EQ(result.candidates.sizes(), at::IntArrayRef({3, SmallOptions().config.num_samples(),
+                                                          SmallOptions().config.horizon(), 2}));
+    for (int64_t b = 0; b < 3; ++b) {
+      // Where the values are the drawn elite's, one of the first actions is, too.
+      const at::Tensor same =
+          result.candidate_value[b]
+              .eq(result.value[b])
+              .logical_and(result.candidates[b].select(1, 0).eq(result.elite[b]).all(1));
+      EXPECT_GE(same.sum().item<int64_t>(), 1) << "observation " << b;
+    }
+  };
+  const PlanResult on_kernels = plan(true);
+  expect_elite_among(on_kernels);
+  EXPECT_FALSE(plan(false).candidates.defined());
+  const OperatorsOnly operators;
+  const PlanResult on_operators = plan(true);
+  expect_elite_among(on_operators);
+  EXPECT_TRUE(CloseAbsolute(on_kernels.candidates, on_operators.candidates, 1e-4));
+}
+
 // Values of one sequence for each of many observations, the same in every precision.
 at::Tensor ValuesOfSequences(const ModelSpec& spec, v1::MatmulPrecision precision) {
   MppiOptions options;

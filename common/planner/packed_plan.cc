@@ -405,6 +405,15 @@ class PackedPlan {
     float* first_mean = Writable(result.mean, shape);
     float* prior_mean = Writable(result.prior_mean, shape);
     float* prior_std = Writable(result.prior_std, shape);
+    result.candidates = at::Tensor();
+    result.candidate_value = at::Tensor();
+    if (request_.keep_candidates) {
+      result.candidates =
+          at::from_blob(w_.actions.data(), {batch_, samples_, horizon_, action_}, at::kFloat)
+              .clone();
+      result.candidate_value =
+          at::from_blob(w_.value.data(), {batch_, samples_}, at::kFloat).clone();
+    }
     const bool stores_mean = config_.prior_centre() == v1::PlannerConfig::MEAN;
     for (int64_t b = 0; b < batch_; ++b) {
       const int64_t drawn = b * samples_ + w_.elite[b * elites_ + w_.index[b]];

@@ -28,6 +28,7 @@ struct PlanRequest {
   // Undefined: none starts. Without a previous mean in the state all are cold.
   at::Tensor reset;
   PlanMode mode = PlanMode::kAct;
+  bool keep_candidates = false;  // Fill PlanResult.candidates; on a GPU this takes the slow path.
 };
 
 struct PlanResult {
@@ -38,6 +39,10 @@ struct PlanResult {
   at::Tensor mean;        // [B, A] weighted mean of the elites' first actions.
   at::Tensor value;       // [B]    model value of the drawn elite.
   int64_t num_nonfinite = 0;  // Sequences rejected for a NaN or infinite value, over B, iterations.
+  // The sequences of the last iteration, and their model values (-inf: rejected). Undefined unless
+  // PlanRequest.keep_candidates.
+  at::Tensor candidates;       // [B, N, H, A]
+  at::Tensor candidate_value;  // [B, N]
 };
 
 // Warm start between the decisions of episodes. Owned by the caller, one for each batch of
