@@ -103,6 +103,8 @@ struct EnvironmentOptions {
   uint32_t seed = 0;      // Of numpy's RandomState.
   // Replaces the task's time limit, in control steps. >= 1.
   std::optional<int64_t> episode_steps = std::nullopt;
+  // Keeps textures and skins of the model, which only a renderer needs and most memory goes to.
+  bool visuals = false;
 };
 
 // INVALID_ARGUMENT: bad option, or no such task (the message lists those that exist).

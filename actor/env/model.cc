@@ -116,7 +116,7 @@ absl::StatusOr<std::shared_ptr<const mjModel>> ModelSpec::Compile() const {
 
 absl::StatusOr<std::shared_ptr<const mjModel>> LoadModel(const std::string& file,
                                                          const std::string& variant,
-                                                         const ModelEdit& edit) {
+                                                         const ModelEdit& edit, Visuals visuals) {
   // One lock for the whole compilation: environments that are created at once wait for one model.
   static absl::Mutex mutex(absl::kConstInit);
   static auto* const models ABSL_GUARDED_BY(mutex) =
@@ -124,11 +124,12 @@ absl::StatusOr<std::shared_ptr<const mjModel>> LoadModel(const std::string& file
   POMPC_ASSIGN_OR_RETURN(const std::string folder, FindDmControl());
   const std::string path = absl::StrCat(folder, "/suite/", file);
   absl::MutexLock lock(&mutex);
-  std::weak_ptr<const mjModel>& cached = (*models)[absl::StrCat(path, ":", variant)];
+  std::weak_ptr<const mjModel>& cached =
+      (*models)[absl::StrCat(path, ":", variant, visuals == Visuals::kKeep ? ":visuals" : "")];
   if (std::shared_ptr<const mjModel> model = cached.lock()) return model;
   POMPC_ASSIGN_OR_RETURN(ModelSpec spec, ModelSpec::Parse(path));
   if (edit) POMPC_RETURN_IF_ERROR(edit(spec));
-  POMPC_RETURN_IF_ERROR(spec.Strip());
+  if (visuals == Visuals::kDrop) POMPC_RETURN_IF_ERROR(spec.Strip());
   POMPC_ASSIGN_OR_RETURN(std::shared_ptr<const mjModel> model, spec.Compile());
   cached = model;
   return model;

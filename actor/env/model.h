@@ -50,12 +50,14 @@ class ModelSpec {
 
 using ModelEdit = std::function<absl::Status(ModelSpec&)>;
 
-// The compiled model of suite/<file> after `edit` (may be empty) and Strip(). Shared with everyone
-// who still holds the model of the same `file` and `variant`, which names the edit.
+enum class Visuals { kDrop, kKeep };  // Whether Strip() is applied.
+
+// The compiled model of suite/<file> after `edit` (may be empty). Shared with everyone who still
+// holds the model of the same `file`, `visuals` and `variant`, which names the edit.
 // Errors: as FindDmControl(), Parse(), Find() and Compile().
 absl::StatusOr<std::shared_ptr<const mjModel>> LoadModel(const std::string& file,
                                                          const std::string& variant,
-                                                         const ModelEdit& edit);
+                                                         const ModelEdit& edit, Visuals visuals);
 
 }  // namespace pompc::dmc
 

@@ -63,7 +63,8 @@ absl::StatusOr<std::unique_ptr<SuiteEnvironment>> SuiteEnvironment::Create(
         absl::StrCat("episode_steps must be >= 1, is ", *options.episode_steps));
   }
   POMPC_ASSIGN_OR_RETURN(std::shared_ptr<const mjModel> model,
-                         LoadModel(entry->file, entry->variant, entry->edit));
+                         LoadModel(entry->file, entry->variant, entry->edit,
+                                   options.visuals ? Visuals::kKeep : Visuals::kDrop));
   std::unique_ptr<SuiteEnvironment> environment(
       new SuiteEnvironment(*entry, options, std::move(model)));
   POMPC_RETURN_IF_ERROR(environment->physics_.lookup_status());

@@ -33,8 +33,9 @@ ROOMS = {
                       ["grpc"]),
     "actor/env": (COMMON, ["mujoco"]),
     "actor/physics": (COMMON + ["actor/env"], ["mujoco", "torch"]),
-    "actor/loop": (COMMON + ["actor/env", "actor/physics", "replay/client", "learner/client"],
-                   ["torch", "grpc"]),
+    "actor/render": ([BASE, "actor/env"], ["mujoco"]),
+    "actor/loop": (COMMON + ["actor/env", "actor/physics", "actor/render", "replay/client",
+                             "learner/client"], ["torch", "grpc"]),
     # The programs, main.cc of each, wire concrete types; cli starts and shows them.
     "replay": ([BASE, METRICS, CONFIG, RPC, PROTO, "replay/server"], ["grpc"]),
     "learner": (COMMON + ["replay/client", "replay/server", "learner/core", "learner/service",
