@@ -17,9 +17,6 @@
 #include "learner/service/run_checkpoint.h"
 
 namespace pompc {
-namespace {
-
-// The parameters of a checkpoint as actors get them.
 absl::StatusOr<v1::ParameterSnapshot> SnapshotOf(const RunCheckpoint& checkpoint) {
   const v1::TaskSizes& sizes = checkpoint.books.sizes();
   POMPC_ASSIGN_OR_RETURN(
@@ -42,8 +39,6 @@ absl::StatusOr<v1::ParameterSnapshot> SnapshotOf(const RunCheckpoint& checkpoint
   snapshot.set_data(parameters->Snapshot());
   return snapshot;
 }
-
-}  // namespace
 
 absl::Status Evaluate(const EvalOptions& options) {
   POMPC_ASSIGN_OR_RETURN(RunCheckpoint checkpoint, LoadRunCheckpoint(options.checkpoint));

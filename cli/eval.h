@@ -5,8 +5,14 @@
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "learner/service/run_checkpoint.h"
+#include "proto/pompc/v1/learner.pb.h"
 
 namespace pompc {
+
+// The parameters of a checkpoint as actors get them. DATA_LOSS: it lacks some.
+absl::StatusOr<v1::ParameterSnapshot> SnapshotOf(const RunCheckpoint& checkpoint);
 
 struct EvalOptions {
   std::string checkpoint;  // Path of a run's checkpoint.safetensors.

@@ -11,6 +11,7 @@
 #include "cli/copy_journal.h"
 #include "cli/eval.h"
 #include "cli/inspect.h"
+#include "cli/render.h"
 #include "cli/run_dir.h"
 #include "cli/train.h"
 #include "cli/train_in_process.h"
@@ -132,6 +133,29 @@ int Main(int argc, char** argv) {
   eval_app->add_option("--episodes", eval.episodes, "How many (default: the run's own number)")
       ->check(CLI::Range(1, 1000));
 
+  RenderVideoOptions render;
+  CLI::App* render_app =
+      app.add_subcommand("render",
+                         "Make a video of a checkpoint's episodes (takes libosmesa6 and "
+                         "ffmpeg)");
+  render_app->add_option("--checkpoint", render.checkpoint, "checkpoint.safetensors of a run")
+      ->required();
+  render_app->add_option("-o,--output", render.output, "A .mp4, .webm, .gif or .webp, or a%04d.png")
+      ->capture_default_str();
+  render_app->add_option("--episodes", render.episodes, "How many")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  render_app->add_flag("--candidates", render.candidates,
+                       "Draw the paths that the planner weighs, the better the brighter");
+  render_app->add_option("--width", render.width, "Of the picture, in pixels")
+      ->capture_default_str();
+  render_app->add_option("--height", render.height, "The return is plotted in its lowest quarter")
+      ->capture_default_str();
+  render_app->add_option("--camera", render.camera, "Of the model (default: the task's usual one)");
+  render_app->footer(
+      "Example:\n"
+      "  pompc render --checkpoint runs/.../checkpoint.safetensors --candidates");
+
   std::string replay_address, copy_name;
   CLI::App* copy_app =
       app.add_subcommand("copy-journal", "Copy replay's journal while the run goes on");
@@ -163,6 +187,7 @@ int Main(int argc, char** argv) {
     return Finish(train.in_process ? TrainInProcess(*options) : Train(*options));
   }
   if (eval_app->parsed()) return Finish(Evaluate(eval));
+  if (render_app->parsed()) return Print(RenderVideo(render));
   if (copy_app->parsed()) return Print(CopyJournal(replay_address, copy_name, security));
   if (config_app->parsed()) {
     const absl::StatusOr<v1::RunConfig> resolved = config.Load();

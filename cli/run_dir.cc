@@ -70,8 +70,9 @@ void PrintSummary(const TrainOptions& options, const v1::RunStatus& status, bool
       "  returns.csv, losses.csv every episode; losses every few updates\n"
       "  config.textproto        the resolved config; logs/ one log per process\n"
       "\nNext:\n"
-      "  pompc eval --checkpoint %s/checkpoint.safetensors\n",
-      dir.c_str(), dir.c_str());
+      "  pompc eval --checkpoint %s/checkpoint.safetensors\n"
+      "  pompc render --checkpoint %s/checkpoint.safetensors\n",
+      dir.c_str(), dir.c_str(), dir.c_str());
   if (finished) {
     std::printf("  pompc train --resume %s --set total_decisions=%ld\n", dir.c_str(),
                 static_cast<long>(2 * options.config.total_decisions()));

@@ -65,9 +65,11 @@ absl::StatusOr<Decision> ActingPolicy::Act(const at::Tensor& obs, const at::Tens
   PlannerState& state = states_[first];
   absl::StatusOr<PlanResult> plan;
   try {
-    plan = planner_->Plan(
-        {.obs = obs.to(tensor_options_.device()), .reset = reset, .mode = options_.mode}, *noise_,
-        &state);
+    plan = planner_->Plan({.obs = obs.to(tensor_options_.device()),
+                           .reset = reset,
+                           .mode = options_.mode,
+                           .keep_candidates = options_.keep_candidates},
+                          *noise_, &state);
     if (absl::IsFailedPrecondition(plan.status())) {
       // What the episodes' plans were until now no longer matches what is executed.
       state = PlannerState();
@@ -77,11 +79,16 @@ absl::StatusOr<Decision> ActingPolicy::Act(const at::Tensor& obs, const at::Tens
       return decision;
     }
     if (!plan.ok()) return std::move(plan).status();
-    return Decision{.action = plan->action.cpu().contiguous(),
-                    .prior_mean = plan->prior_mean.cpu().contiguous(),
-                    .prior_std = plan->prior_std.cpu().contiguous(),
-                    .planned = true,
-                    .num_nonfinite = plan->num_nonfinite};
+    Decision decision{.action = plan->action.cpu().contiguous(),
+                      .prior_mean = plan->prior_mean.cpu().contiguous(),
+                      .prior_std = plan->prior_std.cpu().contiguous(),
+                      .planned = true,
+                      .num_nonfinite = plan->num_nonfinite};
+    if (options_.keep_candidates) {
+      decision.candidates = plan->candidates.cpu();
+      decision.candidate_value = plan->candidate_value.cpu();
+    }
+    return decision;
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("planning failed: ", e.what()));
   }

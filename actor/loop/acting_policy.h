@@ -33,7 +33,8 @@ struct ActingOptions {
   RngRole planner_stream = RngRole::kPlanner;  // Of the planner's draws.
   // Index among the run's environments of this policy's first: of all its streams.
   uint32_t first_environment = 0;
-  std::string device = "cpu";  // As ActorConfig.device.
+  std::string device = "cpu";    // As ActorConfig.device.
+  bool keep_candidates = false;  // Fill Decision.candidates, as PlanRequest's.
 };
 
 struct Decision {
@@ -44,6 +45,8 @@ struct Decision {
   // Every sequence of some environment had a value that is not finite; all acted at random.
   bool plan_failed = false;
   int64_t num_nonfinite = 0;  // Rejected sequences; of a plan that failed, those of one iteration.
+  // As PlanResult's, with ActingOptions.keep_candidates and if planned; undefined otherwise.
+  at::Tensor candidates, candidate_value;
 };
 
 class ActingPolicy {

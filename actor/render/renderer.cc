@@ -231,7 +231,7 @@ class MujocoRenderer final : public Renderer {
     figure_.range[0][0] = 0;
     figure_.range[0][1] = static_cast<float>(std::max<int64_t>(plot.decisions, 1));
     figure_.range[1][0] = 0;
-    figure_.range[1][1] = static_cast<float>(std::max(plot.highest, 1e-3) * 1.05);
+    figure_.range[1][1] = static_cast<float>(std::max(plot.highest, 1e-3));
     // The curve from the origin, thinned to what a figure takes.
     const size_t stride = plot.returns.size() / (mjMAXLINEPNT - 2) + 1;
     int points = 0;

@@ -101,7 +101,8 @@ TEST_F(RendererTest, CandidatesAreDrawnAndLeaveTheStateAlone) {
 
 TEST_F(RendererTest, TheReturnIsPlottedBelow) {
   // In a smaller picture labels leave the plot no room.
-  const auto renderer = Renderer::Create({.task = "cartpole-swingup"}, {.width = 480, .height = 360});
+  const auto renderer =
+      Renderer::Create({.task = "cartpole-swingup"}, {.width = 480, .height = 360});
   ASSERT_TRUE(renderer.ok()) << renderer.status();
   const EnvironmentState state = Episode("cartpole-swingup").state();
   const std::vector<double> returns = {1, 2, 4, 8, 16};
