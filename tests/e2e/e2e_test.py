@@ -121,6 +121,21 @@ def wait_for(what, condition):
         time.sleep(0.1)
 
 
+def expect_end(folder, learner, replay, total):
+    """Waits until the run has made `total` updates and all programs, replay the first of them, have
+    left in order."""
+    wait_for("the run finishes", lambda: learner.process.poll() is not None)
+    for p in programs[1:]:
+        wait_for(f"{p.name} exits", lambda p=p: p.process.poll() is not None)
+    replay.process.send_signal(signal.SIGTERM)
+    wait_for("replay exits", lambda: replay.process.poll() is not None)
+    for p in programs:
+        expect(p.process.returncode == 0, f"{p.name} did not exit cleanly")
+    status = (folder / "status.textproto").read_text()
+    updates = int(re.search(r"^updates: (\d+)", status, re.MULTILINE)[1])
+    expect(updates == total, f"{updates} updates for {total} decisions")
+
+
 def main():
     folder = pathlib.Path(tempfile.mkdtemp(prefix="pompc_e2e_"))
     (folder / "run.textproto").write_text(CONFIG)
@@ -181,17 +196,7 @@ def main():
     stored, queued, _, _ = stand_still(learner, actors, replay)
     learner.process.send_signal(signal.SIGCONT)
 
-    wait_for("the run finishes", lambda: learner.process.poll() is not None)
-    for p in programs[1:]:
-        wait_for(f"{p.name} exits", lambda p=p: p.process.poll() is not None)
-    replay.process.send_signal(signal.SIGTERM)
-    wait_for("replay exits", lambda: replay.process.poll() is not None)
-    for p in programs:
-        expect(p.process.returncode == 0, f"{p.name} did not exit cleanly")
-
-    status = (folder / "status.textproto").read_text()
-    updates = int(re.search(r"^updates: (\d+)", status, re.MULTILINE)[1])
-    expect(updates == TOTAL, f"{updates} updates for {TOTAL} decisions")
+    expect_end(folder, learner, replay, TOTAL)
     evaluations = list(csv.DictReader((folder / "evaluations.csv").open()))
     expect(len(evaluations) >= 2, f"{len(evaluations)} evaluations")
     expect(int(evaluations[-1]["decisions"]) >= TOTAL, "the final parameters were not evaluated")

@@ -9,7 +9,7 @@ import signal
 import tempfile
 import time
 
-from e2e_test import BIN, CONFIG, SEED, TOTAL, expect, programs, stand_still, wait_for
+from e2e_test import BIN, CONFIG, SEED, TOTAL, expect, expect_end, programs, stand_still, wait_for
 from hosts import Host, inside_its_network
 
 CUT_SECONDS = 5
@@ -49,15 +49,7 @@ def main():
     expect(metrics["pompc_replay_inserts_total"] == stored, "rows stored are not the rows inserted")
     learner.process.send_signal(signal.SIGCONT)
 
-    wait_for("the run finishes", lambda: learner.process.poll() is not None)
-    for p in programs[1:]:
-        wait_for(f"{p.name} exits", lambda p=p: p.process.poll() is not None)
-    replay.process.send_signal(signal.SIGTERM)
-    wait_for("replay exits", lambda: replay.process.poll() is not None)
-    for p in programs:
-        expect(p.process.returncode == 0, f"{p.name} did not exit cleanly")
-    status = (folder / "status.textproto").read_text()
-    expect(f"\nupdates: {TOTAL}\n" in status, f"not {TOTAL} updates: {status}")
+    expect_end(folder, learner, replay, TOTAL)
     print(f"rows_stored={stored} rows_queued={queued}")
 
 

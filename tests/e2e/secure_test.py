@@ -12,7 +12,7 @@ import re
 import signal
 import tempfile
 
-from e2e_test import BIN, CONFIG, expect, programs, wait_for
+from e2e_test import BIN, CONFIG, expect, expect_end, programs, wait_for
 from hosts import Host, inside_its_network, run
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -79,16 +79,8 @@ def main():
                                 "--listen", f"{LEARNER}:7100", *flags("learner")))
     programs.append(actor_host.start(folder, "evaluator", BIN / "pompc-actor", "--learner",
                                 f"{LEARNER}:7100", "--role", "evaluator", *flags("actor")))
-    wait_for("the run finishes", lambda: learner.process.poll() is not None)
-    for p in programs[1:]:
-        wait_for(f"{p.name} exits", lambda p=p: p.process.poll() is not None)
-    replay.process.send_signal(signal.SIGTERM)
-    wait_for("replay exits", lambda: replay.process.poll() is not None)
-    for p in programs:
-        expect(p.process.returncode == 0, f"{p.name} did not exit cleanly")
+    expect_end(folder, learner, replay, TOTAL)
 
-    updates = int(re.search(r"^updates: (\d+)", (folder / "status.textproto").read_text(), re.MULTILINE)[1])
-    expect(updates == TOTAL, f"{updates} updates for {TOTAL} decisions")
     evaluations = list(csv.DictReader((folder / "evaluations.csv").open()))
     expect(evaluations and int(evaluations[-1]["decisions"]) >= TOTAL, "the final parameters were not evaluated")
     joined = re.findall(r"joined the run as ACTOR index=(\d+)", "".join(a.log.read_text() for a in actors))
