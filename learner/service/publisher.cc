@@ -163,6 +163,7 @@ void Publisher::PassOn(const v1::ParameterSnapshot& snapshot, const grpc::ByteBu
     version_ = snapshot.version();
     updates_ = snapshot.updates();
     newest_ = std::move(newest);
+    metrics_.version->Set(static_cast<double>(version_));  // Before any subscriber has it.
     for (Subscription* subscription : subscriptions_) {
       subscription->MutexIsHeld();
       if (const grpc::ByteBuffer* write = subscription->TakeNewest(); write != nullptr) {
@@ -171,7 +172,6 @@ void Publisher::PassOn(const v1::ParameterSnapshot& snapshot, const grpc::ByteBu
     }
   }
   for (const auto& [subscription, write] : ready) subscription->StartWrite(write);
-  metrics_.version->Set(static_cast<double>(snapshot.version()));
 }
 
 int64_t Publisher::version() const {
