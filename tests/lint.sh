@@ -71,7 +71,8 @@ tidy() {
     grep -q "\"file\": \"$PWD/$u\"" build/tidy/compile_commands.json && listed+=("$u")
   done
   [ ${#listed[@]} -eq 0 ] ||
-    printf '%s\0' "${listed[@]}" | xargs -0 -P "$jobs" -n 4 "$clang_tidy" --quiet -p build/tidy
+    printf '%s\0' "${listed[@]}" | xargs -0 -P "$jobs" -n 4 "$clang_tidy" --quiet -p build/tidy 2>&1 |
+      { grep -v '^\[[0-9/]*\] Processing file' || true; }  # What is left is findings.
 }
 
 step "format (clang-format-15, see make format)" format
