@@ -151,7 +151,7 @@ std::function<void(char, Answer*)> MakeRelay(int upstream_port) {
   auto server = RpcServer::Start(Loopback(0), {relay});
   POMPC_CHECK_OK(server.status());
   const int port = (*server)->port();
-  (void)server->release();
+  [[maybe_unused]] const RpcServer* const kept = server->release();
   return [port](char, Answer* answer) { answer->port = port; };
 }
 

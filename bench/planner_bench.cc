@@ -40,10 +40,12 @@ namespace {
 std::atomic<int64_t> num_allocations = 0;
 }
 extern "C" {
+// NOLINTBEGIN(bugprone-reserved-identifier): the C library's own names.
 void* __libc_malloc(size_t);
 void* __libc_calloc(size_t, size_t);
 void* __libc_realloc(void*, size_t);
 void* __libc_memalign(size_t, size_t);
+// NOLINTEND(bugprone-reserved-identifier)
 void* malloc(size_t size) {
   num_allocations.fetch_add(1, std::memory_order_relaxed);
   return __libc_malloc(size);
