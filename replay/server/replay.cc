@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "common/base/check.h"
@@ -14,7 +15,6 @@
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
 #include "google/protobuf/util/message_differencer.h"
-#include "replay/server/tables.h"
 
 namespace pompc {
 namespace {
@@ -29,6 +29,8 @@ void Run(std::vector<std::function<void()>>& callbacks) {
 // lists all writers and open episodes.
 constexpr int64_t kMarksPerRing = 4;
 
+constexpr size_t kLongestName = 64;
+
 // What stands for the priorities where the journal has a column's number.
 constexpr int kPriorityColumn = std::numeric_limits<int>::max();
 
@@ -37,6 +39,17 @@ int64_t Decisions(const v1::Segment& segment) {
 }
 
 }  // namespace
+
+absl::Status CheckName(absl::string_view field, absl::string_view name) {
+  if (!name.empty() && name.size() <= kLongestName &&
+      std::all_of(name.begin(), name.end(),
+                  [](char c) { return absl::ascii_isalnum(c) || c == '-' || c == '_'; })) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat(field, ": \"", absl::CHexEscape(name),
+                                                 "\"; must be 1 to ", kLongestName,
+                                                 " letters, digits, \"-\" and \"_\""));
+}
 
 Replay::Replay(Clock* clock, MetricsRegistry* metrics)
     : clock_(clock),

@@ -37,6 +37,7 @@
 #include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "common/base/clock.h"
@@ -50,6 +51,10 @@ namespace pompc {
 
 // Servers that may share a run's rows; client/shards.h finds room for so many in a key.
 inline constexpr int kMaxShards = 256;
+
+// What tables and copies of journals may be called: 1 to 64 letters, digits, "-" and "_".
+// INVALID_ARGUMENT, beginning with `field`.
+absl::Status CheckName(absl::string_view field, absl::string_view name);
 
 class Replay {
  public:

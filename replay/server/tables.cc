@@ -1,32 +1,13 @@
 #include "replay/server/tables.h"
 
-#include <algorithm>
 #include <utility>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status_macros.h"
 
 namespace pompc {
-namespace {
-
-constexpr size_t kLongestName = 64;
-
-}  // namespace
-
-absl::Status CheckName(absl::string_view field, absl::string_view name) {
-  if (!name.empty() && name.size() <= kLongestName &&
-      std::all_of(name.begin(), name.end(),
-                  [](char c) { return absl::ascii_isalnum(c) || c == '-' || c == '_'; })) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrCat(field, ": \"", absl::CHexEscape(name),
-                                                 "\"; must be 1 to ", kLongestName,
-                                                 " letters, digits, \"-\" and \"_\""));
-}
-
 absl::StatusOr<Replay*> ReplayTables::Find(absl::string_view name) const {
   if (name.empty()) return unnamed_;
   absl::MutexLock lock(&mu_);

@@ -28,10 +28,6 @@ namespace pompc {
 // Tables with a name that a server has at most.
 inline constexpr size_t kMaxNamedTables = 256;
 
-// What tables and copies of journals may be called: 1 to 64 letters, digits, "-" and "_".
-// INVALID_ARGUMENT, beginning with `field`.
-absl::Status CheckName(absl::string_view field, absl::string_view name);
-
 class ReplayTables {
  public:
   // Makes the replay of a table with a name, with the rows that its journal holds, if any.
