@@ -13,10 +13,11 @@ import pathlib
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
+
+from train_run import checks
 
 BIN = pathlib.Path(os.environ["POMPC_BUILD"]) / "bin"
 DEADLINE = time.monotonic() + float(os.environ.get("E2E_SECONDS", 240))
@@ -36,28 +37,7 @@ evaluation {{ every_decisions: 600 episodes: 2 }}
 folder = pathlib.Path(tempfile.mkdtemp(prefix="pompc_resume_"))
 run = folder / "run"
 train = None
-
-
-def fail(message):
-    print("FAILED:", message)
-    if train is not None:
-        train.kill()  # Its children go with it.
-    for log in [*folder.glob("*.out"), *run.glob("logs/*.log")]:
-        print(f"--- {log.name}\n{log.read_text()[-3000:]}")
-    sys.exit(1)
-
-
-def expect(condition, message):
-    if not condition:
-        fail(message)
-
-
-def wait_for(what, condition):
-    while not (result := condition()):
-        expect(time.monotonic() < DEADLINE, f"never happened: {what}")
-        expect(train.poll() is None, f"pompc train has ended, code {train.returncode}, before: {what}")
-        time.sleep(0.05)
-    return result
+fail, expect, wait_for = checks(DEADLINE, lambda: train, lambda: [*folder.glob("*.out"), *run.glob("logs/*.log")])
 
 
 def start(name, *args):

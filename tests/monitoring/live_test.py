@@ -22,6 +22,9 @@ import urllib.request
 
 import monitoring
 
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "e2e"))
+from train_run import checks  # noqa: E402
+
 BIN = pathlib.Path(os.environ["POMPC_BUILD"]) / "bin"
 DEADLINE = time.monotonic() + float(os.environ.get("MONITORING_SECONDS", 240))
 
@@ -47,28 +50,7 @@ evaluation { every_decisions: 300 episodes: 1 }
 folder = pathlib.Path(tempfile.mkdtemp(prefix="pompc_monitoring_"))
 run = folder / "run"
 train = address = None
-
-
-def fail(message):
-    print("FAILED:", message)
-    if train is not None:
-        train.kill()  # Its children go with it.
-    for log in [folder / "train.out", *run.glob("logs/*.log")]:
-        print(f"--- {log.name}\n{log.read_text()[-1500:]}")
-    sys.exit(1)
-
-
-def expect(condition, message):
-    if not condition:
-        fail(message)
-
-
-def wait_for(what, condition):
-    while not (result := condition()):
-        expect(time.monotonic() < DEADLINE, f"never happened: {what() if callable(what) else what}")
-        expect(train.poll() is None, f"pompc train has ended, code {train.returncode}")
-        time.sleep(0.2)
-    return result
+_, expect, wait_for = checks(DEADLINE, lambda: train, lambda: [folder / "train.out", *run.glob("logs/*.log")])
 
 
 def api(path, **arguments):
