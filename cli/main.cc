@@ -11,6 +11,7 @@
 #include "cli/copy_journal.h"
 #include "cli/eval.h"
 #include "cli/inspect.h"
+#include "cli/plot.h"
 #include "cli/render.h"
 #include "cli/run_dir.h"
 #include "cli/train.h"
@@ -156,6 +157,28 @@ int Main(int argc, char** argv) {
       "Example:\n"
       "  pompc render --checkpoint runs/.../checkpoint.safetensors --candidates");
 
+  PlotOptions plot;
+  CLI::App* plot_app =
+      app.add_subcommand("plot", "Draw learning curves of runs beside the published ones");
+  plot_app
+      ->add_option("paths", plot.paths,
+                   "Folders of runs, or tables of runs: CSV with the columns task, variant, seed,\n"
+                   "env_steps and return")
+      ->required();
+  plot_app->add_option("-o,--output", plot.output, "An .svg")->capture_default_str();
+  plot_app->add_option("-t,--task", plot.tasks, "Only this one; may be repeated")
+      ->allow_extra_args(false);
+  plot_app
+      ->add_option("--variant", plot.variants,
+                   "Only this one, as the legend names it; may be repeated")
+      ->allow_extra_args(false);
+  plot_app->footer(
+      "Runs of the same task and preset become one line, the mean over their seeds, with a band\n"
+      "from the least to the greatest. Published: means and confidence bounds of TD-MPC2 and "
+      "BMPC.\n"
+      "Example:\n"
+      "  pompc plot runs/walker-walk-*");
+
   std::string replay_address, copy_name;
   CLI::App* copy_app =
       app.add_subcommand("copy-journal", "Copy replay's journal while the run goes on");
@@ -188,6 +211,7 @@ int Main(int argc, char** argv) {
   }
   if (eval_app->parsed()) return Finish(Evaluate(eval));
   if (render_app->parsed()) return Print(RenderVideo(render));
+  if (plot_app->parsed()) return Print(PlotCurves(plot));
   if (copy_app->parsed()) return Print(CopyJournal(replay_address, copy_name, security));
   if (config_app->parsed()) {
     const absl::StatusOr<v1::RunConfig> resolved = config.Load();

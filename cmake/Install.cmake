@@ -1,5 +1,5 @@
 # `cmake --install` gives a relocatable tree: bin/ (programs), lib/ (the wheels' libraries),
-# share/pompc/ (presets, task models, Slurm's scripts). Programs find lib/ and share/ relative to themselves; what
+# share/pompc/ (presets, task models, published returns, Slurm's scripts). Programs find lib/ and share/ relative to themselves; what
 # deploy/setup/packages.txt installs (gRPC, protobuf, Abseil, ...) stays the system's.
 get_property(binaries GLOBAL PROPERTY POMPC_BINARIES)
 set_target_properties(${binaries} PROPERTIES INSTALL_RPATH "$ORIGIN/../lib")
@@ -26,6 +26,7 @@ endif()
 install(FILES ${libraries} DESTINATION lib)
 install(DIRECTORY deploy/slurm/ DESTINATION share/pompc/slurm)
 install(DIRECTORY configs/ DESTINATION share/pompc/configs FILES_MATCHING PATTERN "*.textproto")
+install(FILES docs/results/published-returns.csv DESTINATION share/pompc)
 install(DIRECTORY deploy/prometheus/ DESTINATION share/pompc/prometheus)
 install(DIRECTORY ${POMPC_DM_CONTROL}/suite/ DESTINATION share/pompc/dm_control/suite
   FILES_MATCHING PATTERN "*.xml" PATTERN "*.stl" PATTERN "*.skn" PATTERN "*.png"

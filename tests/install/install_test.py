@@ -49,6 +49,12 @@ def main():
             "--run-dir", folder / "run")
         evaluate = [tree / "bin/pompc", "eval", "--checkpoint", folder / "run/checkpoint.safetensors"]
         run(*evaluate)
+        plot = [tree / "bin/pompc", "plot", folder / "run", "-o", folder / "curves.svg"]
+        if "published curves are left out, their first point is at 100k" not in run(*plot):
+            sys.exit("FAILED: pompc plot does not know the published curves")
+        (tree / "share/pompc/published-returns.csv").write_text("task\n")
+        if "moved/share/pompc/published-returns.csv:1: no column" not in run(*plot, succeeds=False):
+            sys.exit("FAILED: pompc plot reads other published curves than the tree's")
         # With the tree's own model gone bad nothing works: no other is used in its place.
         (tree / "share/pompc/dm_control/suite/cartpole.xml").write_text("<mujoco>")
         if "cartpole.xml" not in run(*evaluate, succeeds=False):
