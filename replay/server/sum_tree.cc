@@ -15,7 +15,7 @@ void SumTree::Set(size_t leaf, double weight) {
   for (i /= 2; i >= 1; i /= 2) node(i) = node(2 * i) + node(2 * i + 1);
 }
 
-SumTree::Place SumTree::Find(double point) const {
+size_t SumTree::Find(double point) const {
   size_t i = 1;
   while (i < leaves_) {
     const double left = node(2 * i);
@@ -27,7 +27,7 @@ SumTree::Place SumTree::Find(double point) const {
       i = 2 * i + 1;
     }
   }
-  return {.leaf = i - leaves_, .offset = point};
+  return i - leaves_;
 }
 
 }  // namespace pompc

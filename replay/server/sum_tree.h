@@ -32,14 +32,9 @@ class SumTree {
   double Get(size_t leaf) const { return node(leaves_ + leaf); }
   double total() const { return node(1); }
 
-  // Where a point lies.
-  struct Place {
-    size_t leaf;
-    double offset;  // From where the leaf's weight begins.
-  };
-  // The place of `point` when the weights are laid side by side in a fixed order. point in
-  // [0, total()); total() > 0.
-  Place Find(double point) const;
+  // The leaf that `point` falls on when the weights are laid side by side in a fixed order. point
+  // in [0, total()); total() > 0.
+  size_t Find(double point) const;
 
   static constexpr size_t kLeafBytes = 2 * sizeof(double);  // Of memory for each leaf.
 

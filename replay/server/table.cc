@@ -20,19 +20,30 @@ constexpr size_t kMaxOpenEpisodes = 1 << 22;
 
 constexpr double kMaxPriorityExponent = 4;
 
-// Bits that share a leaf of the tree of window starts: a cache line.
-constexpr uint64_t kBlock = 512;
+// Rows that are tried for a window before the bits are searched through for one: enough unless few
+// rows start one, so episodes are hardly longer than windows.
+constexpr int kTries = 64;
 
 int64_t RecordBytes(const Schema& schema) {
   constexpr int64_t kLinkBytes = sizeof(uint32_t);
   return (kLinkBytes + schema.row_bytes() + kLinkBytes - 1) / kLinkBytes * kLinkBytes;
 }
 
-size_t Blocks(int64_t rows) { return (static_cast<uint64_t>(rows) + kBlock - 1) / kBlock; }
+// Of the bits, one for each row.
+int64_t StartBytes(int64_t rows) { return (rows + 63) / 64 * 8; }
 
 // Uniform in [0, n) from a uniform 64-bit word. The bias, below n / 2^64, cannot be observed.
 uint32_t Scale(uint64_t word, uint32_t n) {
   return static_cast<uint32_t>((static_cast<unsigned __int128>(word) * n) >> 64);
+}
+
+// Another uniform word, from one: the finaliser of SplitMix64 (Steele, Lea, Flood, "Fast splittable
+// pseudorandom number generators", OOPSLA 2014).
+uint64_t NextWord(uint64_t word) {
+  word += 0x9e3779b97f4a7c15;
+  word = (word ^ (word >> 30)) * 0xbf58476d1ce4e5b9;
+  word = (word ^ (word >> 27)) * 0x94d049bb133111eb;
+  return word ^ (word >> 31);
 }
 
 // In [0, 1), a multiple of 2^-53, from a uniform 64-bit word.
@@ -56,10 +67,10 @@ absl::StatusOr<std::unique_ptr<Table>> Table::Create(TableOptions options) {
     return absl::InvalidArgumentError(
         absl::StrCat("priority_exponent: ", exponent, "; must be 0 to ", kMaxPriorityExponent));
   }
-  const int64_t per_block = BytesOf(options, kBlock);
-  int64_t capacity = std::min(
-      options.capacity_rows,
-      static_cast<int64_t>(static_cast<__int128>(options.capacity_bytes) * kBlock / per_block));
+  constexpr int64_t kMany = 64;  // Rows, to have the bytes of one with its bits.
+  int64_t capacity = std::min(options.capacity_rows,
+                              static_cast<int64_t>(static_cast<__int128>(options.capacity_bytes) *
+                                                   kMany / BytesOf(options, kMany)));
   while (capacity > 0 && BytesOf(options, capacity) > options.capacity_bytes) --capacity;
   if (capacity < options.window_rows) {
     return absl::InvalidArgumentError(
@@ -68,34 +79,29 @@ absl::StatusOr<std::unique_ptr<Table>> Table::Create(TableOptions options) {
   }
   POMPC_ASSIGN_OR_RETURN(MappedMemory records,
                          MappedMemory::Allocate(capacity * RecordBytes(options.schema)));
-  POMPC_ASSIGN_OR_RETURN(MappedMemory starts,
-                         MappedMemory::Allocate(Blocks(capacity) * kBlock / 8));
-  POMPC_ASSIGN_OR_RETURN(SumTree starts_in_block, SumTree::Create(Blocks(capacity)));
+  POMPC_ASSIGN_OR_RETURN(MappedMemory starts, MappedMemory::Allocate(StartBytes(capacity)));
   std::optional<SumTree> weights;
   if (exponent > 0) {
     POMPC_ASSIGN_OR_RETURN(SumTree tree, SumTree::Create(capacity));
     weights.emplace(std::move(tree));
   }
   return std::unique_ptr<Table>(new Table(std::move(options), capacity, std::move(records),
-                                          std::move(starts), std::move(starts_in_block),
-                                          std::move(weights)));
+                                          std::move(starts), std::move(weights)));
 }
 
 Table::Table(TableOptions options, int64_t capacity, MappedMemory records, MappedMemory starts,
-             SumTree starts_in_block, std::optional<SumTree> weights)
+             std::optional<SumTree> weights)
     : options_(std::move(options)),
       capacity_(capacity),
       record_bytes_(RecordBytes(options_.schema)),
       records_(std::move(records)),
       starts_(std::move(starts)),
-      starts_in_block_(std::move(starts_in_block)),
       weights_(std::move(weights)) {}
 
 int64_t Table::BytesOf(const TableOptions& options, int64_t rows) {
   const int64_t row_bytes =
       RecordBytes(options.schema) + (options.priority_exponent > 0 ? SumTree::kLeafBytes : 0);
-  return rows * row_bytes + static_cast<int64_t>(Blocks(rows)) *
-                                static_cast<int64_t>(kBlock / 8 + SumTree::kLeafBytes);
+  return rows * row_bytes + StartBytes(rows);
 }
 
 absl::Status Table::CheckSegment(const v1::Segment& segment) const {
@@ -214,30 +220,31 @@ void Table::AppendRow(const v1::Segment& segment, int64_t row, OpenEpisode& epis
 
 void Table::AddWindow(uint64_t record, double weight) {
   start_word(record) |= StartBit(record);
-  const uint64_t block = record / kBlock;
-  starts_in_block_.Set(block, starts_in_block_.Get(block) + 1);
   ++num_starts_;
   if (weights_.has_value()) weights_->Set(record, weight);
 }
 
 void Table::RemoveWindow(uint64_t record) {
   start_word(record) &= ~StartBit(record);
-  const uint64_t block = record / kBlock;
-  starts_in_block_.Set(block, starts_in_block_.Get(block) - 1);
   --num_starts_;
   if (weights_.has_value()) weights_->Set(record, 0);
 }
 
-uint64_t Table::FindWindow(uint32_t n) const {
-  // Counts are exact in doubles, and half a window keeps the point away from where blocks meet.
-  const SumTree::Place place = starts_in_block_.Find(n + 0.5);
-  auto rank = static_cast<int>(place.offset);
-  uint64_t record = place.leaf * kBlock;
-  uint64_t word = start_word(record);
-  for (int count; rank >= (count = std::popcount(word)); word = start_word(record)) {
-    rank -= count;
-    record += 64;
+uint64_t Table::DrawStart(uint64_t random) const {
+  const auto rows = static_cast<uint32_t>(next_key_ - oldest_key_);
+  const uint64_t oldest_record = oldest_key_ % capacity_;
+  for (int i = 0; i < kTries; ++i, random = NextWord(random)) {
+    uint64_t record = oldest_record + Scale(random, rows);
+    if (record >= capacity_) record -= capacity_;
+    if ((start_word(record) & StartBit(record)) != 0) return record;
   }
+  uint32_t rank = Scale(random, num_starts_);
+  uint64_t record = 0;
+  for (uint32_t count; rank >= (count = static_cast<uint32_t>(std::popcount(start_word(record))));
+       record += 64) {
+    rank -= count;
+  }
+  uint64_t word = start_word(record);
   for (; rank > 0; --rank) word &= word - 1;  // Clears the lowest bit that is set.
   return record + std::countr_zero(word);
 }
@@ -259,10 +266,10 @@ void Table::SampleWindows(absl::Span<const uint64_t> random, const WindowBuffers
   std::vector<uint64_t> start(batch);
   for (size_t b = 0; b < batch; ++b) {
     if (!weights_.has_value()) {
-      start[b] = FindWindow(Scale(random[b], num_starts_));
+      start[b] = DrawStart(random[b]);
       continue;
     }
-    start[b] = weights_->Find(ToUnit(random[b]) * weights_->total()).leaf;
+    start[b] = weights_->Find(ToUnit(random[b]) * weights_->total());
     const double weight = weights_->Get(start[b]);
     std::memcpy(out.weights + b * sizeof(weight), &weight, sizeof(weight));
   }
@@ -272,6 +279,7 @@ void Table::SampleWindows(absl::Span<const uint64_t> random, const WindowBuffers
       for (size_t line = 0; line < 4; ++line) __builtin_prefetch(ahead + 64 * line);
     }
     uint64_t record_index = start[b];
+    uint64_t key = KeyOf(record_index);
     for (size_t t = 0; t < window_rows; ++t) {
       const char* record = Record(record_index);
       const size_t at = t * batch + b;
@@ -279,11 +287,10 @@ void Table::SampleWindows(absl::Span<const uint64_t> random, const WindowBuffers
         std::memcpy(out.columns[i] + at * columns[i].row_bytes,
                     record + sizeof(Link) + columns[i].offset, columns[i].row_bytes);
       }
-      // Of the keys that share this record, the one that is stored now.
-      const uint64_t behind = (newest_key() % capacity_ + capacity_ - record_index) % capacity_;
-      const uint64_t key = newest_key() - behind;
       std::memcpy(out.keys + at * sizeof(key), &key, sizeof(key));
-      record_index += *LinkOf(record_index);
+      const Link next = *LinkOf(record_index);
+      key += next;
+      record_index += next;
       if (record_index >= capacity_) record_index -= capacity_;
     }
   }

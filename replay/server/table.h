@@ -14,12 +14,12 @@
 // segments of several writers interleave: each row links to the next one of its episode. A window
 // can be drawn as soon as its last row is stored. The bit of the record where it starts is then
 // set; links point to newer rows only, so the eviction of a row ends just the window that starts at
-// it. Each block of 512 bits has its number of windows in a sum tree (sum_tree.h), through which a
-// draw finds the n-th window: uniformly over all windows, in a time that hardly depends on the
-// capacity (a tree of 10M rows has 15 levels and stays in cache).
+// it. A draw takes rows at random until one starts a window, which is uniform over the windows and
+// takes one or two tries whatever the capacity: all rows of an episode but the last W - 1 start
+// one.
 //
 // Priorities. With an exponent > 0 each window has a weight, its priority to that power, in a sum
-// tree of its own by the record where it starts, and draws are in proportion to the weights.
+// tree (sum_tree.h) by the record where it starts, and draws are in proportion to the weights.
 //
 // Thread-safety: none; Replay (replay.h) guards it. Errors: a refused call changes nothing.
 // Determinism: equal calls => bit-equal results.
@@ -46,8 +46,8 @@ namespace pompc {
 
 struct TableOptions {
   Schema schema;
-  // Whichever of the two is reached first. Bytes include the bookkeeping: 4.2 per row, with
-  // priorities 20.2, and up to 3 to align it.
+  // Whichever of the two is reached first. Bytes include the bookkeeping: 4.1 per row, with
+  // priorities 20.1, and up to 3 to align it.
   int64_t capacity_rows = 0;     // >= window_rows, < 2^32.
   int64_t capacity_bytes = 0;    // >= window_rows rows.
   int32_t window_rows = 0;       // W = T + 1, >= 1.
@@ -162,7 +162,7 @@ class Table {
   };
 
   Table(TableOptions options, int64_t capacity, MappedMemory records, MappedMemory starts,
-        SumTree starts_in_block, std::optional<SumTree> weights);
+        std::optional<SumTree> weights);
 
   // Bytes that so many rows take, bookkeeping included.
   static int64_t BytesOf(const TableOptions& options, int64_t rows);
@@ -176,8 +176,13 @@ class Table {
   // Adds or removes the window that starts at a record.
   void AddWindow(uint64_t record, double weight);
   void RemoveWindow(uint64_t record);
-  // The record where the n-th window starts, in a fixed order. n < num_starts_.
-  uint64_t FindWindow(uint32_t n) const;
+  // The record where a window starts, each equally likely, from a uniform word. num_starts_ > 0.
+  uint64_t DrawStart(uint64_t random) const;
+  // Of the keys that share this record, the one that is stored now.
+  uint64_t KeyOf(uint64_t record) const {
+    const uint64_t newest = newest_key() % capacity_;
+    return newest_key() - (newest - record + (record > newest ? capacity_ : 0));
+  }
   void AppendRow(const v1::Segment& segment, int64_t row, OpenEpisode& episode);
   void EvictOldest();
 
@@ -186,7 +191,6 @@ class Table {
   const int64_t record_bytes_;
   const MappedMemory records_;  // capacity_ records.
   const MappedMemory starts_;   // A bit for each record: whether a window starts there.
-  SumTree starts_in_block_;     // Of each block of bits, how many are set.
   uint32_t num_starts_ = 0;
   std::optional<SumTree> weights_;  // Of the windows, by the record where they start.
   double max_weight_ = 0;           // The largest that SetPriorities() has set.

@@ -165,25 +165,40 @@ TEST(TableTest, DrawsExactlyTheStoredWindowsOfEveryEpisode) {
   }
 }
 
+// Draws all windows equally often: chi-square of the counts, with a fixed seed.
+void ExpectUniformDraws(const Table& table) {
+  constexpr int kDraws = 100'000;
+  std::map<uint64_t, int> counts;
+  const Draw draw = DrawWindows(table, kDraws);
+  for (int b = 0; b < kDraws; ++b) ++counts[draw.keys[b]];
+  const double expected = static_cast<double>(kDraws) / static_cast<double>(table.num_windows());
+  double chi_square = 0;
+  for (const auto& [key, count] : counts) {
+    chi_square += (count - expected) * (count - expected) / expected;
+  }
+  const double freedom = static_cast<double>(table.num_windows()) - 1;
+  EXPECT_EQ(counts.size(), static_cast<size_t>(table.num_windows()));
+  // Mean `freedom`, standard deviation sqrt(2 freedom): within 4 of them.
+  EXPECT_LT(chi_square, freedom + 4 * std::sqrt(2 * freedom));
+  EXPECT_GT(chi_square, freedom - 4 * std::sqrt(2 * freedom));
+}
+
 TEST(TableTest, DrawsUniformlyAfterEvictions) {
   const auto table = MakeTable(4, 128);
   for (int i = 0; i < 30; ++i) {
     ASSERT_TRUE(table->Append(TestSegment(1 + i % 3, 1 + i / 3, i, 0, 17, true)).ok());
   }
-  constexpr int kDraws = 100'000;
-  std::map<uint64_t, int> counts;
-  const Draw draw = DrawWindows(*table, kDraws);
-  for (int b = 0; b < kDraws; ++b) ++counts[draw.keys[b]];
-  const double expected = static_cast<double>(kDraws) / table->num_windows();
-  double chi_square = 0;
-  for (const auto& [key, count] : counts) {
-    chi_square += (count - expected) * (count - expected) / expected;
+  ExpectUniformDraws(*table);
+}
+
+// One row in 25 starts a window, so 7 draws in 100 give up trying rows and search.
+TEST(TableTest, DrawsUniformlyWhereFewRowsStartAWindow) {
+  const auto table = MakeTable(4, 1000);
+  for (int i = 0; i < 400; ++i) {
+    const int64_t rows = i % 16 == 0 ? 5 : 3;
+    ASSERT_TRUE(table->Append(TestSegment(1, 1 + i, i, 0, rows, true)).ok());
   }
-  const double freedom = table->num_windows() - 1;
-  EXPECT_EQ(counts.size(), static_cast<size_t>(table->num_windows()));
-  // Mean `freedom`, standard deviation sqrt(2 freedom): within 4 of them; the seed is fixed.
-  EXPECT_LT(chi_square, freedom + 4 * std::sqrt(2 * freedom));
-  EXPECT_GT(chi_square, freedom - 4 * std::sqrt(2 * freedom));
+  ExpectUniformDraws(*table);
 }
 
 TEST(TableTest, EqualCallsGiveEqualBits) {
