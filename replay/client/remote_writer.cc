@@ -176,10 +176,11 @@ void RemoteWriter::Run() {
   bool reported = false;
   while (true) {
     {
-      // Connects when there is something to send.
+      // Connects when there is something to send; again without, since whoever sees that replay is
+      // away sends nothing until it is back.
       absl::MutexLock lock(&mu_);
       const auto decided = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-        return closed_ || !queue_.empty();
+        return closed_ || away_ || !queue_.empty();
       };
       mu_.Await(absl::Condition(&decided));
       if (closed_) return;

@@ -37,10 +37,11 @@ class ShardedE2eTest : public ::testing::Test {
       channels_.push_back(servers_.back()->channel());
     }
   }
-  std::unique_ptr<ShardedWriter> MakeWriter(uint64_t id) {
+  std::unique_ptr<ShardedWriter> MakeWriter(uint64_t id) { return MakeWriter(id, &metrics_); }
+  std::unique_ptr<ShardedWriter> MakeWriter(uint64_t id, MetricsRegistry* metrics) {
     return std::make_unique<ShardedWriter>(
         RemoteWriterOptions{.writer_id = id, .reconnect = kFastRetry}, channels_, RealClock(),
-        &metrics_);
+        metrics);
   }
   std::unique_ptr<ShardedSampler> MakeSampler(const v1::TableConfig& table) {
     auto sampler = ShardedSampler::Create(
@@ -243,6 +244,26 @@ TEST_F(ShardedE2eTest, WithoutAServerTheOthersGoOnAndNothingIsLost) {
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->inserted_rows(), rows);
   EXPECT_EQ(info->duplicate_segments(), 0);
+}
+
+TEST_F(ShardedE2eTest, AServerThatWasAwayWhenNothingWaitedForItIsUsedAgain) {
+  auto sampler = MakeSampler(TestTable(kWindow, 1000));
+  MetricsRegistry metrics;
+  auto writer = MakeWriter(1, &metrics);
+  for (int e = 1; e < 3; ++e) {
+    ASSERT_TRUE(writer->Append(TestSegment(1, 0, e, 0, 5, true), kNever).ok());
+  }
+  ASSERT_TRUE(writer->Flush(kNever).ok());
+  ASSERT_EQ(InfoOf(1).rows(), 5);
+
+  servers_[1]->Stop();
+  Counter* const reconnects = metrics.GetCounter("pompc_rpc_reconnects_total");
+  while (reconnects->Value() == 0) std::this_thread::yield();  // Until the writer knows.
+  servers_[1]->Start();
+  for (int e = 3; InfoOf(1).rows() == 5; ++e) {
+    ASSERT_TRUE(writer->Append(TestSegment(1, 0, e, 0, 5, true), kNever).ok());
+    ASSERT_TRUE(writer->Flush(kNever).ok());
+  }
 }
 
 TEST_F(ShardedE2eTest, AServerThatLostItsRowsIsNamed) {
