@@ -61,6 +61,7 @@ std::shared_ptr<grpc::Channel> CreateChannel(const std::string& address,
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS,
                    2'000);  // For one attempt, handshake included.
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2'000);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   const size_t part = address.find('#');
   const std::string server = address.substr(0, part);
   std::vector<std::unique_ptr<ClientInterceptorFactoryInterface>> interceptors;

@@ -19,10 +19,11 @@ namespace pompc {
 // Largest message of either direction; parameters and batches go in one.
 inline constexpr int kMaxMessageBytes = 256 << 20;
 
-// A channel that connects on first use, notices a dead peer within 30 s and tries again after 0.1
-// to 2 s. security: has passed CheckClient(address); the default is for this machine and networks
-// that are trusted. Never null. Thread-safe. Calls fail at once with UNAVAILABLE while there is no
-// connection; the message says what is wrong with certificates (diagnosis.h).
+// A channel with a connection of its own, that connects on first use, notices a dead peer within 30
+// s and tries again after 0.1 to 2 s. security: has passed CheckClient(address); the default is for
+// this machine and networks that are trusted. Never null. Thread-safe. Calls fail at once with
+// UNAVAILABLE while there is no connection; the message says what is wrong with certificates
+// (diagnosis.h).
 std::shared_ptr<grpc::Channel> CreateChannel(const std::string& address,
                                              const RpcSecurity& security = {});
 

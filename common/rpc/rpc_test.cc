@@ -1,4 +1,5 @@
 #include <atomic>
+#include <set>
 #include <string>
 
 #include "common/base/clock.h"
@@ -21,9 +22,13 @@ using testing::HasSubstr;
 // Answers GetStatus with the number of the call; when told to hold, once `gate` is raised.
 class CountingService : public v1::Learner::Service {
  public:
-  grpc::Status GetStatus(grpc::ServerContext*, const v1::GetStatusRequest*,
+  grpc::Status GetStatus(grpc::ServerContext* context, const v1::GetStatusRequest*,
                          v1::RunStatus* answer) override {
     const int call = ++calls;
+    {
+      absl::MutexLock lock(&mu_);
+      peers_.insert(context->peer());
+    }
     entered.Notify();
     if (hold) gate.Wait();
     answer->set_updates(call);
@@ -36,6 +41,16 @@ class CountingService : public v1::Learner::Service {
   bool hold = false;
   size_t answer_bytes = 0;
   absl::Status error;
+
+  // Addresses that calls came from.
+  std::set<std::string> peers() const {
+    absl::MutexLock lock(&mu_);
+    return peers_;
+  }
+
+ private:
+  mutable absl::Mutex mu_;
+  std::set<std::string> peers_ ABSL_GUARDED_BY(mu_);
 };
 
 std::string SocketAddress() {
@@ -106,6 +121,16 @@ TEST_F(RpcTest, TakenPortIsUnavailable) {
   const absl::Status second = RpcServer::Start(server_->address(), {}).status();
   EXPECT_EQ(second.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(second.message()), HasSubstr(server_->address()));
+}
+
+TEST_F(RpcTest, EachChannelHasAConnectionOfItsOwn) {
+  StartServer("127.0.0.1:0");
+  v1::Learner::Stub stub(CreateChannel(server_->address()));
+  UnaryCaller caller({}, rng_, RealClock(), &stop_, &metrics_);
+  EXPECT_TRUE(GetStatus(caller, stub).ok());
+  v1::Learner::Stub other(CreateChannel(server_->address()));
+  EXPECT_TRUE(GetStatus(caller, other).ok());
+  EXPECT_EQ(service_.peers().size(), 2);
 }
 
 TEST_F(RpcTest, MessagesBeyondTheDefaultOfGrpcPass) {
