@@ -1,3 +1,5 @@
+#include <sys/resource.h>
+
 #include <atomic>
 #include <set>
 #include <string>
@@ -121,6 +123,17 @@ TEST_F(RpcTest, TakenPortIsUnavailable) {
   const absl::Status second = RpcServer::Start(server_->address(), {}).status();
   EXPECT_EQ(second.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(second.message()), HasSubstr(server_->address()));
+}
+
+TEST_F(RpcTest, AServerMayOpenAsManyFilesAsTheSystemAllows) {
+  rlimit limit;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  limit.rlim_cur = 256;
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &limit), 0);
+  StartServer(SocketAddress());
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_EQ(limit.rlim_cur, limit.rlim_max);
+  EXPECT_GT(limit.rlim_cur, 256u);
 }
 
 TEST_F(RpcTest, EachChannelHasAConnectionOfItsOwn) {

@@ -1,5 +1,7 @@
 #include "common/rpc/server.h"
 
+#include <sys/resource.h>
+
 #include <chrono>
 
 #include "absl/strings/str_cat.h"
@@ -11,12 +13,25 @@
 #include "grpcpp/server_builder.h"
 
 namespace pompc {
+namespace {
+
+// A connection takes a file descriptor. The usual soft limit, 1024, would be reached by as many
+// actors; it is kept low for programs that call select().
+void AllowManyConnections() {
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
     const std::string& address, const std::vector<grpc::Service*>& services,
     const RpcSecurity& security) {
   POMPC_RETURN_IF_ERROR(security.CheckServer(address));
   KeepGrpcAlive();
+  AllowManyConnections();
   // Process-wide switches of gRPC that act on the servers built after them.
   static const bool plugins = [] {
     grpc::EnableDefaultHealthCheckService(true);

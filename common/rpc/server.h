@@ -18,7 +18,8 @@ class RpcServer {
  public:
   // Serves `services`, which must outlive the server. Port 0 takes a free one. UNAVAILABLE: cannot
   // listen on `address`, e.g. because somebody else does. INVALID_ARGUMENT: as
-  // RpcSecurity::CheckServer(); without `security` it serves this machine alone.
+  // RpcSecurity::CheckServer(); without `security` it serves this machine alone. Raises the
+  // process's limit of open files as far as it may.
   static absl::StatusOr<std::unique_ptr<RpcServer>> Start(
       const std::string& address, const std::vector<grpc::Service*>& services,
       const RpcSecurity& security = {});
