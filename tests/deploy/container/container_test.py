@@ -96,7 +96,7 @@ def check_one_machine():
     os.kill(int(run("podman", "inspect", "-f", "{{.State.Pid}}", f"{POD}-learner")), signal.SIGKILL)
     wait_for("it trains again", lambda: decisions() > before + 300)
     log = subprocess.run(["podman", "logs", f"{POD}-learner"], capture_output=True, text=True)
-    expect("lost_decisions=0" in log.stdout + log.stderr, "the learner has not resumed with all rows")
+    expect("decisions_elsewhere=0" in log.stdout + log.stderr, "the learner has not resumed with all rows")
     clean_up()
 
 

@@ -122,7 +122,8 @@ def start_again(number, restarts):
     """The queue waits two minutes before it starts a requeued job."""
     wait_for(f"job {number} is in the queue again",
              lambda: job(number)["Restarts"] == str(restarts) and job(number)["JobState"] == "PENDING")
-    output("scontrol", "update", f"jobid={number}", "StartTime=now")
+    # Not within the second in which it was stopped: its nodes take no credential from then any more.
+    output("scontrol", "update", f"jobid={number}", "StartTime=now+3")
     wait_for(f"job {number} runs again", lambda: job(number)["JobState"] == "RUNNING")
 
 
