@@ -41,6 +41,8 @@ await() {  # SECONDS WHAT COMMAND...
   done
 }
 
+ended() { ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"; }  # PID: or waits to be reaped.
+
 networks() {  # N: the control plane's namespace with a bridge, the nodes' behind it, routes between pods.
   local i j node
   ip netns add "$control"
@@ -202,10 +204,9 @@ EOF
 kill_node() {  # I
   local pid c
   pid=$(cat "$state/n$1/pid" 2>/dev/null) || return 0
-  pkill -KILL -P "$pid" || true  # The first process of its pid namespace.
-  kill -KILL "$pid" 2>/dev/null || true
+  pkill -KILL -P "$pid" || true  # The first process of its pid namespace: its end waits for all others'.
+  await 60 "end of node n$1" ended "$pid"
   rm -f "$state/n$1/pid"
-  sleep 0.5
   for c in $(cgroups_of "$1"); do find "$c" -depth -type d -exec rmdir {} \; 2>/dev/null || true; done
 }
 
@@ -234,6 +235,7 @@ down() {
   if [ -f "$state/pids" ]; then
     # Without grace: the state is thrown away.
     while read -r pid; do kill -KILL "$pid" 2>/dev/null || true; done <"$state/pids"
+    while read -r pid; do await 60 "end of process $pid" ended "$pid"; done <"$state/pids"
   fi
   for name in $(ip netns list | awk '{print $1}' | grep -E "^$prefix(cp|n[0-9]+)$" || true); do
     ip netns del "$name"
