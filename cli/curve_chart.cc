@@ -339,8 +339,8 @@ CurveChart DrawCurves(const std::vector<RunCurve>& runs,
   absl::StrAppendFormat(
       &chart.svg,
       "<text x=\"%d\" y=\"%.2f\" font-size=\"10.5\" fill=\"#666666\">Lines: mean over seeds; "
-      "bands: "
-      "least to greatest seed; published: mean and confidence bounds.</text>\n</svg>\n",
+      "bands: least to greatest seed; published by BMPC's authors: confidence bounds.</text>\n"
+      "</svg>\n",
       kLeft, height - 9);
   return chart;
 }
