@@ -158,7 +158,7 @@ class PanelWriter {
     Rule(x0_, bottom, right, bottom, "#555555");
     Rule(x0_, y0_, x0_, bottom, "#555555");
     Text(x0_ + width_ / 2, bottom + 35, "environment steps", "text-anchor=\"middle\"");
-    const double x = x0_ - kLeft + 14, y = y0_ + kPlotHeight / 2;
+    const double x = x0_ - kLeft + 14, y = y0_ + kPlotHeight / 2.0;
     Text(x, y, "evaluation return",
          absl::StrCat("text-anchor=\"middle\" transform=\"rotate(-90 ", Pixels(x), " ", Pixels(y),
                       ")\""));
@@ -222,8 +222,11 @@ class PanelWriter {
     const int columns = LegendColumns(panel_, width), rows = LegendRows(panel_, width);
     // Runs first, as people read.
     std::vector<const Line*> lines;
-    for (const Line& line : panel_.lines) lines.push_back(&line);
-    std::stable_partition(lines.begin(), lines.end(), [](const Line* l) { return !l->published; });
+    for (const bool published : {false, true}) {
+      for (const Line& line : panel_.lines) {
+        if (line.published == published) lines.push_back(&line);
+      }
+    }
     for (size_t i = 0; i < lines.size(); ++i) {
       const int column = static_cast<int>(i) / rows, row = static_cast<int>(i) % rows;
       const double x = x0_ + column * width_ / columns;
