@@ -68,6 +68,7 @@ void PrintSummary(const TrainOptions& options, const v1::RunStatus& status, bool
       "  checkpoint.safetensors  parameters and optimiser state\n"
       "  evaluations.csv         evaluation return over decisions and seconds\n"
       "  returns.csv, losses.csv every episode; losses every few updates\n"
+      "  records.jsonl           all of these; tensorboard/ too, for tensorboard --logdir\n"
       "  config.textproto        the resolved config; logs/ one log per process\n"
       "\nNext:\n"
       "  pompc eval --checkpoint %s/checkpoint.safetensors\n"

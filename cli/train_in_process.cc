@@ -57,8 +57,11 @@ class Recorder {
   }
 
   absl::Status Add(const InProcessRun::Progress& progress) {
+    if (!progress.episodes.empty()) {
+      POMPC_RETURN_IF_ERROR(
+          records_->AddReport({progress.episodes.begin(), progress.episodes.end()}, {}, Moment()));
+    }
     for (const v1::Episode& episode : progress.episodes) {
-      POMPC_RETURN_IF_ERROR(records_->AddEpisode(episode, Moment()));
       returns_.push_back(episode.return_());
       if (returns_.size() > kMeanOf) returns_.pop_front();
       status_.set_episodes(status_.episodes() + 1);
@@ -81,10 +84,7 @@ class Recorder {
                            evaluator.Evaluate(run.Snapshot(), clock_, stop));
     evaluating_ += clock_->Now() - start;
     Evaluation evaluation{.decisions_at = run.decisions()};
-    for (const v1::Episode& episode : episodes) {
-      evaluation.returns.push_back(episode.return_());
-      POMPC_RETURN_IF_ERROR(records_->AddEpisode(episode, Moment()));
-    }
+    for (const v1::Episode& episode : episodes) evaluation.returns.push_back(episode.return_());
     const double mean = std::accumulate(evaluation.returns.begin(), evaluation.returns.end(), 0.0) /
                         static_cast<double>(evaluation.returns.size());
     const bool first = status_.evaluation_decisions() < 0;
@@ -92,7 +92,7 @@ class Recorder {
     status_.set_evaluation_return(mean);
     status_.set_best_evaluation_return(first ? mean
                                              : std::max(mean, status_.best_evaluation_return()));
-    return records_->AddEvaluation(evaluation, Moment());
+    return records_->AddReport({episodes.begin(), episodes.end()}, {evaluation}, Moment());
   }
 
   // Prints a line now and then, at once if `now`.
@@ -135,7 +135,15 @@ class Recorder {
   }
 
  private:
-  RunMoment Moment() const { return {status_.decisions(), status_.updates(), status_.seconds()}; }
+  RunMoment Moment() const {
+    return {.decisions = status_.decisions(),
+            .updates = status_.updates(),
+            .seconds = status_.seconds(),
+            .time = clock_->Now(),
+            .decisions_per_second = status_.decisions_per_second(),
+            .updates_per_second = status_.updates_per_second(),
+            .updates_per_decision = status_.updates_per_decision()};
+  }
 
   const std::unique_ptr<RunRecords> records_;
   Clock* const clock_;
@@ -164,9 +172,12 @@ absl::Status TrainInProcess(const TrainOptions& options) {
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Evaluator> evaluator, Evaluator::Create(config));
   POMPC_RETURN_IF_ERROR(PrepareRunDir(options));
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RunLock> lock, RunLock::Acquire(options.run_dir));
-  POMPC_ASSIGN_OR_RETURN(
-      std::unique_ptr<RunRecords> records,
-      RunRecords::Open(options.run_dir, config.environment().action_repeat(), StatNames(), {}));
+  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<RunRecords> records,
+                         RunRecords::Open({.folder = options.run_dir,
+                                           .action_repeat = config.environment().action_repeat(),
+                                           .stat_names = StatNames(),
+                                           .kept_bytes = {},
+                                           .now = RealClock()->Now()}));
   Recorder recorder(config, std::move(records));
   std::printf("Training %s with preset %s, seed %s, in one process, into %s\n",
               config.environment().task().c_str(), config.preset().c_str(),

@@ -18,7 +18,7 @@ using ::pompc::testing::Report;
 using ::pompc::testing::TestEpisode;
 using ::testing::HasSubstr;
 
-constexpr RunMoment kNow = {1000, 900, 12.5};
+const RunMoment kNow = {.decisions = 1000, .updates = 900, .seconds = 12.5};
 
 TEST(EpisodeLogTest, AReportSentAgainCountsOnce) {
   testing::TestFront front;
@@ -89,17 +89,17 @@ TEST(EpisodeLogTest, AReportThatCannotBeRecordedIsToBeSentAgainAndThenCountsOnce
   front->episodes.FillBooks(&before);
   const auto header = Lines(path);
   ASSERT_EQ(header.size(), 1u);
-  {
-    FullDisk full(before.record_bytes().at("returns.csv") + 85);
-    for (int attempt = 0; attempt < 2; ++attempt) {
-      EXPECT_TRUE(absl::IsUnavailable(front->episodes.Report(report, kNow)));
-    }
+  // The second time they fit, but not the three objects of records.jsonl.
+  for (const int64_t room : {85, 200}) {
+    FullDisk full(before.record_bytes().at("returns.csv") + room);
+    EXPECT_TRUE(absl::IsUnavailable(front->episodes.Report(report, kNow)));
   }
   front->episodes.FillBooks(&after);
   EXPECT_EQ(after.training_episodes(), 0);
   EXPECT_FALSE(after.has_evaluation_return());
   EXPECT_EQ(Lines(path), header);
   EXPECT_EQ(Lines(front.folder() + "/evaluations.csv").size(), 1u);
+  EXPECT_EQ(Lines(front.folder() + "/records.jsonl").size(), 0u);
 
   EXPECT_TRUE(front->episodes.Report(report, kNow).ok());
   v1::RunStatus status;
@@ -108,6 +108,7 @@ TEST(EpisodeLogTest, AReportThatCannotBeRecordedIsToBeSentAgainAndThenCountsOnce
   EXPECT_EQ(status.evaluation_return(), 15);
   EXPECT_EQ(Lines(path).size(), 4u);
   EXPECT_EQ(Lines(front.folder() + "/evaluations.csv").size(), 2u);
+  EXPECT_EQ(Lines(front.folder() + "/records.jsonl").size(), 4u);
 }
 
 TEST(EpisodeLogTest, NamesTheFieldThatIsWrongAndCountsNothing) {

@@ -1,6 +1,5 @@
 #include "learner/service/run_front.h"
 
-#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -14,11 +13,14 @@ absl::StatusOr<std::unique_ptr<RunFront>> RunFront::Create(const RunFrontOptions
   const v1::RunConfig& config = options.identity.config();
   const v1::RunBooks& books = options.books;
   const int32_t action_repeat = config.environment().action_repeat();
-  std::map<std::string, int64_t> record_bytes(books.record_bytes().begin(),
-                                              books.record_bytes().end());
   POMPC_ASSIGN_OR_RETURN(
       std::unique_ptr<RunRecords> records,
-      RunRecords::Open(options.run_dir, action_repeat, options.stat_names, record_bytes));
+      RunRecords::Open({.folder = options.run_dir,
+                        .action_repeat = action_repeat,
+                        .stat_names = options.stat_names,
+                        .kept_bytes = {books.record_bytes().begin(), books.record_bytes().end()},
+                        .kept_decisions = books.decisions(),
+                        .now = clock->Now()}));
   RunRecords* const written = records.get();
   const auto sizes = books.has_sizes() ? std::make_optional(books.sizes()) : std::nullopt;
   const int64_t first_version = books.has_sizes() ? books.parameter_version() + 1 : 0;

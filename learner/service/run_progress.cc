@@ -26,8 +26,24 @@ void RunProgress::SetLosses(std::map<std::string, double> losses) {
 }
 
 RunMoment RunProgress::Now() const {
+  const absl::Time now = clock_->Now();
   absl::MutexLock lock(&mu_);
-  return {counts_.decisions, counts_.updates, Seconds()};
+  return Moment(now);
+}
+
+RunMoment RunProgress::Moment(absl::Time now) const {
+  RunMoment moment = {.decisions = counts_.decisions,
+                      .updates = counts_.updates,
+                      .seconds = seconds_before_ + absl::ToDoubleSeconds(now - start_),
+                      .time = now,
+                      .updates_per_decision = counts_.updates_per_decision};
+  if (marks_.empty() || now - marks_.front().time < kMarkEvery) return moment;
+  const double elapsed = absl::ToDoubleSeconds(now - marks_.front().time);
+  moment.updates_per_second =
+      static_cast<double>(counts_.updates - marks_.front().updates) / elapsed;
+  moment.decisions_per_second =
+      static_cast<double>(counts_.decisions - marks_.front().decisions) / elapsed;
+  return moment;
 }
 
 void RunProgress::FillStatus(v1::RunStatus* status) const {
@@ -43,12 +59,11 @@ void RunProgress::FillStatus(v1::RunStatus* status) const {
   status->set_sample_age_updates(counts_.sample_age_updates);
   status->set_parameter_lag_updates(counts_.parameter_lag_updates);
   status->set_updates_per_decision(counts_.updates_per_decision);
-  status->set_seconds(Seconds());
+  const RunMoment moment = Moment(now);
+  status->set_seconds(moment.seconds);
   status->mutable_losses()->insert(losses_.begin(), losses_.end());
-  if (marks_.empty() || now - marks_.front().time < kMarkEvery) return;
-  const double elapsed = absl::ToDoubleSeconds(now - marks_.front().time);
-  status->set_updates_per_second((counts_.updates - marks_.front().updates) / elapsed);
-  status->set_decisions_per_second((counts_.decisions - marks_.front().decisions) / elapsed);
+  status->set_updates_per_second(moment.updates_per_second);
+  status->set_decisions_per_second(moment.decisions_per_second);
   // Each decision of a trained actor is one plan.
   if (counts_.planning) status->set_plans_per_second(status->decisions_per_second());
 }

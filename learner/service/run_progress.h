@@ -56,7 +56,7 @@ class RunProgress {
     int64_t decisions, updates;
   };
 
-  double Seconds() const { return seconds_before_ + absl::ToDoubleSeconds(clock_->Now() - start_); }
+  RunMoment Moment(absl::Time now) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int64_t total_decisions_;
   const int32_t action_repeat_;

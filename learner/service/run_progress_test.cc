@@ -28,6 +28,11 @@ TEST(RunProgressTest, RatesAreThoseOfTheLastSeconds) {
   EXPECT_NEAR(status.updates_per_second(), 50, 10);
   EXPECT_NEAR(status.decisions_per_second(), 100, 20);
   EXPECT_EQ(status.plans_per_second(), status.decisions_per_second());
+  const RunMoment now = progress.Now();
+  EXPECT_EQ(now.time, clock.Now());
+  EXPECT_EQ(now.seconds, 170);
+  EXPECT_EQ(now.updates_per_second, status.updates_per_second());
+  EXPECT_EQ(now.decisions_per_second, status.decisions_per_second());
 }
 
 TEST(RunProgressTest, HasNoRatesAtFirst) {

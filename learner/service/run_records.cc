@@ -1,12 +1,8 @@
 #include "learner/service/run_records.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <numeric>
+#include <tuple>
 #include <utility>
 
 #include "absl/memory/memory.h"
@@ -14,152 +10,197 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "common/base/status_macros.h"
+#include "learner/service/event_files.h"
 
 namespace pompc {
 namespace {
 
-constexpr char kReturns[] = "returns.csv";
-constexpr char kEvaluations[] = "evaluations.csv";
-constexpr char kLosses[] = "losses.csv";
-
 // Enough digits that reading gives the same float32 back.
 std::string Number(double value) { return absl::StrFormat("%.9g", value); }
+std::string Seconds(double value) { return absl::StrFormat("%.3f", value); }
+
+// A row of a table, told by the names of its columns.
+struct Field {
+  const char* name;
+  std::string value;
+  bool is_text = false;
+};
+using Row = std::vector<Field>;
+
+std::string CsvHeader(const Row& row) {
+  return absl::StrCat(
+      absl::StrJoin(row, ",",
+                    [](std::string* out, const Field& field) { absl::StrAppend(out, field.name); }),
+      "\n");
+}
+
+std::string CsvLine(const Row& row) {
+  return absl::StrCat(absl::StrJoin(row, ",",
+                                    [](std::string* out, const Field& field) {
+                                      absl::StrAppend(out, field.value);
+                                    }),
+                      "\n");
+}
+
+std::string JsonLine(const char* kind, const Row& row, absl::Time time) {
+  std::string line = absl::StrFormat("{\"kind\":\"%s\",\"time\":%.3f", kind,
+                                     absl::ToDoubleSeconds(time - absl::UnixEpoch()));
+  for (const Field& field : row) {
+    const char* const quote = field.is_text ? "\"" : "";
+    absl::StrAppend(&line, ",\"", field.name, "\":", quote, field.value, quote);
+  }
+  return line + "}\n";
+}
+
+Row EpisodeRow(const v1::Episode& episode, int32_t action_repeat, const RunMoment& now) {
+  return {{"role", episode.role() == v1::EVALUATOR ? "evaluator" : "actor", true},
+          {"actor_index", absl::StrCat(episode.actor_index())},
+          {"decisions_at", absl::StrCat(episode.decisions_at())},
+          {"env_steps", absl::StrCat(episode.decisions_at() * action_repeat)},
+          {"return", Number(episode.return_())},
+          {"episode_decisions", absl::StrCat(episode.decisions())},
+          {"parameter_version", absl::StrCat(episode.parameter_version())},
+          {"updates", absl::StrCat(now.updates)},
+          {"seconds", Seconds(now.seconds)}};
+}
+
+struct Spread {
+  explicit Spread(const std::vector<double>& values)
+      : mean(std::accumulate(values.begin(), values.end(), 0.0) /
+             static_cast<double>(values.size())),
+        min(*std::min_element(values.begin(), values.end())),
+        max(*std::max_element(values.begin(), values.end())) {}
+  double mean, min, max;
+};
+
+Row EvaluationRow(const Evaluation& evaluation, const Spread& spread, int32_t action_repeat,
+                  const RunMoment& now) {
+  return {{"decisions", absl::StrCat(evaluation.decisions_at)},
+          {"env_steps", absl::StrCat(evaluation.decisions_at * action_repeat)},
+          {"episodes", absl::StrCat(evaluation.returns.size())},
+          {"mean", Number(spread.mean)},
+          {"min", Number(spread.min)},
+          {"max", Number(spread.max)},
+          {"seconds", Seconds(now.seconds)},
+          {"updates", absl::StrCat(now.updates)}};
+}
+
+Row LossesRow(absl::Span<const char* const> names, absl::Span<const double> stats,
+              int32_t action_repeat, const RunMoment& now) {
+  Row row = {{"updates", absl::StrCat(now.updates)},
+             {"decisions", absl::StrCat(now.decisions)},
+             {"env_steps", absl::StrCat(now.decisions * action_repeat)},
+             {"seconds", Seconds(now.seconds)}};
+  for (size_t i = 0; i < names.size(); ++i) row.push_back({names[i], Number(stats[i])});
+  return row;
+}
+
+// What is known of how fast the run goes.
+std::vector<std::pair<const char*, double>> Throughput(const RunMoment& now) {
+  std::vector<std::pair<const char*, double>> known;
+  if (now.updates_per_second > 0) {
+    known.emplace_back("decisions_per_second", now.decisions_per_second);
+    known.emplace_back("updates_per_second", now.updates_per_second);
+  }
+  if (now.updates_per_decision > 0) {
+    known.emplace_back("updates_per_decision", now.updates_per_decision);
+  }
+  return known;
+}
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<CsvFile>> CsvFile::Open(const std::string& path,
-                                                       const std::string& header,
-                                                       int64_t keep_bytes) {
-  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-  if (descriptor < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot open ", path));
-  auto file = absl::WrapUnique(new CsvFile(path, descriptor));
-  struct stat info;
-  if (fstat(descriptor, &info) != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot read the size of ", path));
-  }
-  if (info.st_size < keep_bytes) {
-    return absl::DataLossError(absl::StrCat(path, " has ", info.st_size, " bytes, but had ",
-                                            keep_bytes, " at the checkpoint"));
-  }
-  POMPC_RETURN_IF_ERROR(file->CutTo(keep_bytes));
-  if (keep_bytes == 0) POMPC_RETURN_IF_ERROR(file->Append(header));
-  return file;
-}
-
-CsvFile::~CsvFile() { close(descriptor_); }
-
-absl::Status CsvFile::Append(const std::string& lines) {
-  const std::string text = lines + "\n";
-  size_t written = 0;
-  while (written < text.size()) {
-    const ssize_t count = write(descriptor_, text.data() + written, text.size() - written);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) {
-      absl::Status failed = absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path_));
-      failed.Update(CutTo(bytes_));  // A disk that is full has taken part of it.
-      return failed;
-    }
-    written += count;
-  }
-  bytes_ += static_cast<int64_t>(text.size());
-  return absl::OkStatus();
-}
-
-absl::Status CsvFile::CutTo(int64_t bytes) {
-  if (ftruncate(descriptor_, bytes) != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot cut ", path_));
-  }
-  bytes_ = bytes;
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::unique_ptr<RunRecords>> RunRecords::Open(
-    const std::string& folder, int32_t action_repeat, absl::Span<const char* const> stat_names,
-    const std::map<std::string, int64_t>& record_bytes) {
-  auto records = absl::WrapUnique(new RunRecords(action_repeat));
-  const auto open = [&](const char* name, const std::string& header) {
-    const auto kept = record_bytes.find(name);
-    return CsvFile::Open(absl::StrCat(folder, "/", name), header,
-                         kept == record_bytes.end() ? 0 : kept->second);
-  };
+absl::StatusOr<std::unique_ptr<RunRecords>> RunRecords::Open(const RunRecordsOptions& options) {
+  auto records = absl::WrapUnique(new RunRecords(options.action_repeat, options.stat_names));
   absl::MutexLock lock(&records->mu_);
+  const auto open = [&](File file, const char* name, const std::string& header) -> absl::Status {
+    const auto kept = options.kept_bytes.find(name);
+    records->names_[file] = name;
+    POMPC_ASSIGN_OR_RETURN(records->files_[file],
+                           RecordFile::Open(absl::StrCat(options.folder, "/", name), header,
+                                            kept == options.kept_bytes.end() ? 0 : kept->second));
+    return absl::OkStatus();
+  };
+  // Rows of nothing, for their columns.
+  const std::vector<double> stats(options.stat_names.size());
+  POMPC_RETURN_IF_ERROR(open(kReturns, "returns.csv", CsvHeader(EpisodeRow({}, 1, {}))));
+  POMPC_RETURN_IF_ERROR(
+      open(kEvaluations, "evaluations.csv", CsvHeader(EvaluationRow({}, Spread({0}), 1, {}))));
+  POMPC_RETURN_IF_ERROR(
+      open(kLosses, "losses.csv", CsvHeader(LossesRow(options.stat_names, stats, 1, {}))));
+  POMPC_RETURN_IF_ERROR(open(kLines, "records.jsonl", ""));
   POMPC_ASSIGN_OR_RETURN(
-      records->returns_,
-      open(kReturns,
-           "role,actor_index,decisions_at,env_steps,return,episode_decisions,parameter_version,"
-           "updates,seconds"));
-  POMPC_ASSIGN_OR_RETURN(
-      records->evaluations_,
-      open(kEvaluations, "decisions,env_steps,episodes,mean,min,max,seconds,updates"));
-  POMPC_ASSIGN_OR_RETURN(records->losses_,
-                         open(kLosses, absl::StrCat("updates,decisions,env_steps,seconds,",
-                                                    absl::StrJoin(stat_names, ","))));
+      std::tie(records->names_[kEvents], records->files_[kEvents]),
+      OpenNextEventFile({.folder = options.folder,
+                         .kept_bytes = options.kept_bytes,
+                         .kept_step = options.kept_decisions * options.action_repeat,
+                         .now = options.now},
+                        &records->earlier_events_));
   return records;
-}
-
-std::string RunRecords::EpisodeRow(const v1::Episode& episode, const RunMoment& now) const {
-  return absl::StrJoin(
-      {std::string(episode.role() == v1::EVALUATOR ? "evaluator" : "actor"),
-       absl::StrCat(episode.actor_index()), absl::StrCat(episode.decisions_at()),
-       absl::StrCat(episode.decisions_at() * action_repeat_), Number(episode.return_()),
-       absl::StrCat(episode.decisions()), absl::StrCat(episode.parameter_version()),
-       absl::StrCat(now.updates), absl::StrFormat("%.3f", now.seconds)},
-      ",");
-}
-
-std::string RunRecords::EvaluationRow(const Evaluation& evaluation, const RunMoment& now) const {
-  const std::vector<double>& returns = evaluation.returns;
-  const auto [min, max] = std::minmax_element(returns.begin(), returns.end());
-  const double mean = std::accumulate(returns.begin(), returns.end(), 0.0) / returns.size();
-  return absl::StrJoin({absl::StrCat(evaluation.decisions_at),
-                        absl::StrCat(evaluation.decisions_at * action_repeat_),
-                        absl::StrCat(returns.size()), Number(mean), Number(*min), Number(*max),
-                        absl::StrFormat("%.3f", now.seconds), absl::StrCat(now.updates)},
-                       ",");
-}
-
-absl::Status RunRecords::AddEpisode(const v1::Episode& episode, const RunMoment& now) {
-  absl::MutexLock lock(&mu_);
-  return returns_->Append(EpisodeRow(episode, now));
-}
-
-absl::Status RunRecords::AddEvaluation(const Evaluation& evaluation, const RunMoment& now) {
-  absl::MutexLock lock(&mu_);
-  return evaluations_->Append(EvaluationRow(evaluation, now));
 }
 
 absl::Status RunRecords::AddReport(const google::protobuf::RepeatedPtrField<v1::Episode>& episodes,
                                    absl::Span<const Evaluation> evaluations, const RunMoment& now) {
-  std::vector<std::string> rows, evaluation_rows;
-  for (const v1::Episode& episode : episodes) rows.push_back(EpisodeRow(episode, now));
+  Additions additions;
+  std::vector<double> training;
+  for (const v1::Episode& episode : episodes) {
+    const Row row = EpisodeRow(episode, action_repeat_, now);
+    additions[kReturns] += CsvLine(row);
+    additions[kLines] += JsonLine("episode", row, now.time);
+    if (episode.role() != v1::EVALUATOR) training.push_back(episode.return_());
+  }
+  if (!training.empty()) {
+    additions[kEvents] += ScalarEvent(now.decisions * action_repeat_, now.time,
+                                      {{"returns/training", Spread(training).mean}});
+  }
   for (const Evaluation& evaluation : evaluations) {
-    evaluation_rows.push_back(EvaluationRow(evaluation, now));
+    const Spread spread(evaluation.returns);
+    const Row row = EvaluationRow(evaluation, spread, action_repeat_, now);
+    additions[kEvaluations] += CsvLine(row);
+    additions[kLines] += JsonLine("evaluation", row, now.time);
+    additions[kEvents] += ScalarEvent(evaluation.decisions_at * action_repeat_, now.time,
+                                      {{"returns/evaluation", spread.mean},
+                                       {"returns/evaluation_least", spread.min},
+                                       {"returns/evaluation_greatest", spread.max}});
   }
-  absl::MutexLock lock(&mu_);
-  const int64_t evaluation_bytes = evaluations_->bytes();
-  if (!evaluation_rows.empty()) {
-    POMPC_RETURN_IF_ERROR(evaluations_->Append(absl::StrJoin(evaluation_rows, "\n")));
-  }
-  if (rows.empty()) return absl::OkStatus();
-  absl::Status added = returns_->Append(absl::StrJoin(rows, "\n"));
-  if (!added.ok()) added.Update(evaluations_->CutTo(evaluation_bytes));
-  return added;
+  return Append(additions);
 }
 
 absl::Status RunRecords::AddLosses(absl::Span<const double> stats, const RunMoment& now) {
-  const std::string values = absl::StrJoin(
-      stats, ",", [](std::string* out, double value) { absl::StrAppend(out, Number(value)); });
+  Row row = LossesRow(stat_names_, stats, action_repeat_, now);
+  Additions additions;
+  additions[kLosses] = CsvLine(row);
+  std::vector<std::pair<std::string, double>> scalars;
+  for (size_t i = 0; i < stats.size(); ++i) {
+    scalars.emplace_back(absl::StrCat("training/", stat_names_[i]), stats[i]);
+  }
+  for (const auto& [name, value] : Throughput(now)) {
+    scalars.emplace_back(absl::StrCat("throughput/", name), value);
+    row.push_back({name, Number(value)});
+  }
+  additions[kLines] = JsonLine("losses", row, now.time);
+  additions[kEvents] = ScalarEvent(now.decisions * action_repeat_, now.time, scalars);
+  return Append(additions);
+}
+
+absl::Status RunRecords::Append(const Additions& additions) {
   absl::MutexLock lock(&mu_);
-  return losses_->Append(absl::StrCat(now.updates, ",", now.decisions, ",",
-                                      now.decisions * action_repeat_, ",",
-                                      absl::StrFormat("%.3f", now.seconds), ",", values));
+  std::array<int64_t, kFiles> before;
+  for (int file = 0; file < kFiles; ++file) before[file] = files_[file]->bytes();
+  for (int file = 0; file < kFiles; ++file) {
+    absl::Status added = files_[file]->Append(additions[file]);
+    if (added.ok()) continue;
+    while (--file >= 0) added.Update(files_[file]->CutTo(before[file]));
+    return added;
+  }
+  return absl::OkStatus();
 }
 
 std::map<std::string, int64_t> RunRecords::record_bytes() const {
   absl::MutexLock lock(&mu_);
-  return {{kReturns, returns_->bytes()},
-          {kEvaluations, evaluations_->bytes()},
-          {kLosses, losses_->bytes()}};
+  std::map<std::string, int64_t> bytes = earlier_events_;
+  for (int file = 0; file < kFiles; ++file) bytes[names_[file]] = files_[file]->bytes();
+  return bytes;
 }
 
 }  // namespace pompc

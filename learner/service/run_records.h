@@ -1,62 +1,54 @@
-// RunRecords: the curves of a run, as CSV files in its folder.
+// RunRecords: the curves of a run, as files in its folder.
 //
 //   returns.csv      one row for each finished episode, of training and of evaluation
 //   evaluations.csv  one row for each evaluation: mean, min and max over its episodes
 //   losses.csv       one row for each logged update
+//   records.jsonl    all of these, a JSON object a line: "kind" (episode, evaluation or losses),
+//                    "time" (seconds since 1970), then the columns of its CSV file; losses with the
+//                    present decisions_per_second, updates_per_second and updates_per_decision
+//   tensorboard/     for TensorBoard, over environment steps: returns/training (mean of the
+//   episodes
+//                    reported together), returns/evaluation, evaluation_least and
+//                    evaluation_greatest, training/STAT, throughput/...
 //
 // Units: decisions and updates are those of the run; env_steps are control steps, decisions times
 // action repeat, the x axis of curves; seconds are those the run has been led for, not counting
 // pauses between two processes. Every row is written through at once. A run that resumes cuts the
-// files to their length at the checkpoint, so that no row appears twice.
+// files to their length at the checkpoint, so that no row appears twice (event_files.h).
 //
 // Thread-safety: thread-safe. Errors: those of the file system, with the path.
 #ifndef POMPC_LEARNER_SERVICE_RUN_RECORDS_H_
 #define POMPC_LEARNER_SERVICE_RUN_RECORDS_H_
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "learner/service/record_file.h"
 #include "proto/pompc/v1/learner.pb.h"
 
 namespace pompc {
-
-// A file to which lines are appended.
-class CsvFile {
- public:
-  // Cuts an existing file to `keep_bytes` (0: starts anew); writes the header if it is then empty.
-  static absl::StatusOr<std::unique_ptr<CsvFile>> Open(const std::string& path,
-                                                       const std::string& header,
-                                                       int64_t keep_bytes);
-  ~CsvFile();
-
-  // Lines without the last one's newline. On an error nothing is appended.
-  absl::Status Append(const std::string& lines);
-  // Drops what was appended after the file had `bytes`.
-  absl::Status CutTo(int64_t bytes);
-  int64_t bytes() const { return bytes_; }
-
- private:
-  CsvFile(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
-
-  const std::string path_;
-  const int descriptor_;
-  int64_t bytes_ = 0;
-};
 
 // Where the run stands when a row is written.
 struct RunMoment {
   int64_t decisions = 0;
   int64_t updates = 0;
   double seconds = 0;
+  absl::Time time;
+  // At present; 0: not known yet.
+  double decisions_per_second = 0;
+  double updates_per_second = 0;
+  double updates_per_decision = 0;
 };
 
 struct Evaluation {
@@ -65,35 +57,48 @@ struct Evaluation {
   int64_t parameter_version = -1;  // Not recorded.
 };
 
+struct RunRecordsOptions {
+  std::string folder;
+  int32_t action_repeat = 1;
+  std::vector<const char*> stat_names;  // Columns of losses.csv.
+  // Of the checkpoint that the run resumes from: RunBooks.record_bytes and decisions. Empty: anew.
+  std::map<std::string, int64_t> kept_bytes;
+  int64_t kept_decisions = 0;
+  absl::Time now;
+};
+
 class RunRecords {
  public:
-  // stat_names: columns of losses.csv. record_bytes: from a checkpoint's RunBooks; empty: anew.
-  static absl::StatusOr<std::unique_ptr<RunRecords>> Open(
-      const std::string& folder, int32_t action_repeat, absl::Span<const char* const> stat_names,
-      const std::map<std::string, int64_t>& record_bytes);
+  static absl::StatusOr<std::unique_ptr<RunRecords>> Open(const RunRecordsOptions& options);
 
-  absl::Status AddEpisode(const v1::Episode& episode, const RunMoment& now);
-  absl::Status AddEvaluation(const Evaluation& evaluation, const RunMoment& now);
   // All episodes of a report and the evaluations that they complete; on an error none of them.
   absl::Status AddReport(const google::protobuf::RepeatedPtrField<v1::Episode>& episodes,
                          absl::Span<const Evaluation> evaluations, const RunMoment& now);
   // stats: in the order of stat_names.
   absl::Status AddLosses(absl::Span<const double> stats, const RunMoment& now);
 
-  // Length of each file, by name.
+  // Length of each file, by its name below the folder.
   std::map<std::string, int64_t> record_bytes() const;
 
  private:
-  explicit RunRecords(int32_t action_repeat) : action_repeat_(action_repeat) {}
+  // The files that are written; the value is the place in files_.
+  enum File { kReturns, kEvaluations, kLosses, kLines, kEvents, kFiles };
+  // What is to be appended to each.
+  using Additions = std::array<std::string, kFiles>;
 
-  std::string EpisodeRow(const v1::Episode& episode, const RunMoment& now) const;
-  std::string EvaluationRow(const Evaluation& evaluation, const RunMoment& now) const;
+  RunRecords(int32_t action_repeat, std::vector<const char*> stat_names)
+      : action_repeat_(action_repeat), stat_names_(std::move(stat_names)) {}
+
+  // To all or, on an error, to none.
+  absl::Status Append(const Additions& additions);
 
   const int32_t action_repeat_;
+  const std::vector<const char*> stat_names_;
   mutable absl::Mutex mu_;
-  std::unique_ptr<CsvFile> returns_ ABSL_GUARDED_BY(mu_);
-  std::unique_ptr<CsvFile> evaluations_ ABSL_GUARDED_BY(mu_);
-  std::unique_ptr<CsvFile> losses_ ABSL_GUARDED_BY(mu_);
+  std::array<std::unique_ptr<RecordFile>, kFiles> files_ ABSL_GUARDED_BY(mu_);
+  std::array<std::string, kFiles> names_ ABSL_GUARDED_BY(mu_);
+  // Length of the event files of earlier processes.
+  std::map<std::string, int64_t> earlier_events_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace pompc

@@ -3,7 +3,7 @@
 
 Ctrl-C in the middle, then `--resume`; in the resumed run the learner, and with it the replay table,
 dies by SIGKILL. No row may be lost, the actors must stay through that, the records hold every row
-once and in order, and the summary must tell what happened. Meanwhile a second process is refused the
+once and in order, in all their forms, and the summary must tell what happened. Meanwhile a second process is refused the
 run's folder.
 """
 import csv
@@ -17,6 +17,7 @@ import tempfile
 import time
 import urllib.request
 
+import run_records
 from train_run import checks
 
 BIN = pathlib.Path(os.environ["POMPC_BUILD"]) / "bin"
@@ -82,7 +83,9 @@ def wait_for_decisions(at_least):
 
 
 def learner_pid():
-    return int(re.match(r"pid (\d+) on ", (run / "learner.lock").read_text())[1])
+    """None while a learner that starts writes who it is."""
+    found = re.match(r"pid (\d+) on ", (run / "learner.lock").read_text())
+    return found and int(found[1])
 
 
 def summary_decisions(text):
@@ -109,6 +112,7 @@ def continue_a_run_of_one_process():
             before = kept.get(name, [])
             expect(now[:len(before)] == before and len(now) > len(before), f"{name} was not continued")
             kept[name] = now
+    run_records.check(alone, expect)
     last = kept["evaluations.csv"][-1]
     expect(int(last["decisions"]) >= 700, f"the last evaluation: {last}")
     expect((alone / "journal/replay-0/CURRENT").exists(), "replay kept no journal")
@@ -126,6 +130,9 @@ def main():
         refused = subprocess.run(intruder, capture_output=True, text=True, timeout=60)
         expect(refused.returncode == 1 and f"pid {learner_pid()}" in refused.stdout + refused.stderr,
                f"a second process: {refused.returncode} {refused.stdout}{refused.stderr}")
+    watching = run_records.reader(run)  # As TensorBoard watches a run.
+    watching.Reload()
+    expect(watching.Scalars("returns/training"), "TensorBoard sees nothing of a run that goes on")
     rows_before = learner_metric("pompc_replay_items")
     train.send_signal(signal.SIGINT)
     text = end(out, 130)
@@ -139,9 +146,10 @@ def main():
     rows_now = learner_metric("pompc_replay_items")
     expect(rows_now >= rows_before, f"resumed with {rows_now} of {rows_before} rows")
     decisions_before = wait_for_decisions(first_count + 300)
+    watching.Reload()
     rows_before, killed = learner_metric("pompc_replay_items"), learner_pid()
     os.kill(killed, signal.SIGKILL)
-    wait_for("another learner", lambda: learner_pid() != killed and learner_metric("pompc_learner_decisions"))
+    wait_for("another learner", lambda: learner_pid() not in (None, killed) and learner_metric("pompc_learner_decisions"))
     expect(learner_metric("pompc_replay_items") >= rows_before and
            learner_metric("pompc_learner_decisions") >= decisions_before, "acknowledged rows are lost")
     text = end(out, 0)
@@ -168,6 +176,14 @@ def main():
     due = {int(row["decisions"]) // 600 for row in evaluations}
     expect(int(evaluations[-1]["decisions"]) >= TOTAL and len(evaluations) <= len(due) + 1,
            f"evaluations at {[row['decisions'] for row in evaluations]}")
+    shown = run_records.check(run, expect)
+    expect(run_records.THROUGHPUT <= set(shown), f"no throughput among {sorted(shown)}")
+    watching.Reload()
+    for tag, points in run_records.scalars(watching).items():
+        # Of the steps up to the checkpoint it may remember points that were recorded after it.
+        steps = [step for step, _ in points]
+        expect(set(shown[tag]) <= set(points) and steps == sorted(steps),
+               f"{tag}: who has watched sees {points}, who comes now {shown[tag]}")
     continue_a_run_of_one_process()
     print(json.dumps({"stopped_at": stopped_at, "resumed_at": first_count,
                       "finished_at": summary_decisions(text), "evaluations": len(evaluations)}))
