@@ -1,26 +1,24 @@
-// One snapshot of 20 MB to 64 subscribers over loopback, straight from the learner and through 4
-// relays: time until all have it, bytes that the learner sends, CPU time of each role.
+// One snapshot of 20 MB to 64 subscribers over loopback, straight from the learner, in the clear
+// and with TLS, and through 4 relays: time until all have it, bytes that the learner sends, CPU
+// time of each role.
 //
 // Every role has processes of its own: the learner, each relay, and 4 with 16 subscribers each.
 // Subscribers are those of the actors, checksums included. Prints one table.
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "bench/certificates.h"
+#include "bench/role.h"
 #include "common/base/check.h"
 #include "common/base/clock.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/server.h"
-#include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
 #include "learner/client/remote_parameter_subscriber.h"
 #include "learner/relay/relay.h"
 #include "learner/service/learner_service.h"
@@ -41,67 +39,6 @@ struct Answer {
   double sent_bytes = 0;
 };
 
-double CpuSeconds() {
-  rusage usage;
-  POMPC_CHECK(getrusage(RUSAGE_SELF, &usage) == 0);
-  const auto seconds = [](const timeval& t) { return t.tv_sec + 1e-6 * t.tv_usec; };
-  return seconds(usage.ru_utime) + seconds(usage.ru_stime);
-}
-
-template <typename T>
-T ReadFrom(int fd) {
-  T value;
-  POMPC_CHECK(read(fd, &value, sizeof(value)) == sizeof(value)) << "a role has died";
-  return value;
-}
-
-template <typename T>
-void WriteTo(int fd, const T& value) {
-  POMPC_CHECK(write(fd, &value, sizeof(value)) == sizeof(value)) << "a role has died";
-}
-
-// A process that obeys its parent: it answers each command once that is done.
-class Role {
- public:
-  // make: in the new process, makes what carries out a command ('g': go on, 's': say) and fills in
-  // the answer.
-  explicit Role(const std::function<std::function<void(char, Answer*)>()>& make) {
-    int to[2], from[2];
-    POMPC_CHECK(pipe(to) == 0 && pipe(from) == 0);
-    pid_ = fork();
-    POMPC_CHECK(pid_ >= 0);
-    if (pid_ == 0) {
-      const auto obey = make();
-      for (char command; read(to[0], &command, 1) == 1 && command != 'q';) {
-        Answer answer;
-        obey(command, &answer);
-        answer.cpu_seconds = CpuSeconds();
-        WriteTo(from[1], answer);
-      }
-      _exit(0);
-    }
-    to_ = to[1];
-    from_ = from[0];
-  }
-  ~Role() {
-    WriteTo(to_, 'q');
-    waitpid(pid_, nullptr, 0);
-    close(to_);
-    close(from_);
-  }
-
-  void Tell(char command) { WriteTo(to_, command); }
-  Answer Await() { return ReadFrom<Answer>(from_); }
-  Answer Ask() {
-    Tell('s');
-    return Await();
-  }
-
- private:
-  pid_t pid_ = 0;
-  int to_ = 0, from_ = 0;
-};
-
 std::string Loopback(int port) { return "127.0.0.1:" + std::to_string(port); }
 
 // Serves parameters alone.
@@ -117,7 +54,7 @@ class ParameterService final : public LearnerServiceBase {
 };
 
 // Publishes the next version at 'g'.
-std::function<void(char, Answer*)> MakeLearner() {
+Role<Answer>::Obey MakeLearner(const RpcSecurity& security) {
   struct State {
     MetricsRegistry metrics;
     Publisher publisher{0,
@@ -130,7 +67,7 @@ std::function<void(char, Answer*)> MakeLearner() {
     std::unique_ptr<RpcServer> server;
   };
   auto* const state = new State;  // Ends with the process.
-  auto server = RpcServer::Start(Loopback(0), {&state->service});
+  auto server = RpcServer::Start(Loopback(0), {&state->service}, security);
   POMPC_CHECK_OK(server.status());
   state->server = *std::move(server);
   return [state](char command, Answer* answer) {
@@ -144,7 +81,7 @@ std::function<void(char, Answer*)> MakeLearner() {
   };
 }
 
-std::function<void(char, Answer*)> MakeRelay(int upstream_port) {
+Role<Answer>::Obey MakeRelay(int upstream_port) {
   auto* const metrics = new MetricsRegistry;
   auto* const relay =
       new Relay(Loopback(upstream_port), RpcSecurity(), getpid(), RealClock(), metrics);
@@ -156,17 +93,12 @@ std::function<void(char, Answer*)> MakeRelay(int upstream_port) {
 }
 
 // Waits at 'g' until all its subscribers hold the next version.
-std::function<void(char, Answer*)> MakeSubscribers(int port) {
+Role<Answer>::Obey MakeSubscribers(int port, const RpcSecurity& security) {
   auto* const metrics = new MetricsRegistry;
   auto* const subscribers = new std::vector<std::unique_ptr<RemoteParameterSubscriber>>;
   for (int i = 0; i < kSubscribersEach; ++i) {
-    // As from processes of their own: channels of equal arguments would share a connection.
-    grpc::ChannelArguments arguments;
-    arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
-    arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     subscribers->push_back(std::make_unique<RemoteParameterSubscriber>(
-        grpc::CreateCustomChannel(Loopback(port), grpc::InsecureChannelCredentials(), arguments),
-        getpid() + i, RealClock(), metrics));
+        CreateChannel(Loopback(port), security), getpid() + i, RealClock(), metrics));
   }
   return [subscribers, next = int64_t{0}](char command, Answer*) mutable {
     if (command != 'g') return;
@@ -182,29 +114,30 @@ std::function<void(char, Answer*)> MakeSubscribers(int port) {
   };
 }
 
-double SumOfCpu(const std::vector<std::unique_ptr<Role>>& roles) {
+double SumOfCpu(const std::vector<std::unique_ptr<Role<Answer>>>& roles) {
   double seconds = 0;
-  for (const auto& role : roles) seconds += role->Ask().cpu_seconds;
+  for (const auto& role : roles) seconds += role->Ask('s').cpu_seconds;
   return seconds;
 }
 
-void Measure(const char* name, int num_relays) {
-  Role learner(MakeLearner);
-  const int learner_port = learner.Ask().port;
-  std::vector<std::unique_ptr<Role>> relays, subscribers;
+void Measure(const char* name, const Guard& guard, int num_relays) {
+  Role<Answer> learner([&] { return MakeLearner(guard.server); });
+  const int learner_port = learner.Ask('s').port;
+  std::vector<std::unique_ptr<Role<Answer>>> relays, subscribers;
   for (int i = 0; i < num_relays; ++i) {
-    relays.push_back(std::make_unique<Role>([&] { return MakeRelay(learner_port); }));
+    relays.push_back(std::make_unique<Role<Answer>>([&] { return MakeRelay(learner_port); }));
   }
   for (int i = 0; i < kSubscriberProcesses; ++i) {
-    const int port = num_relays == 0 ? learner_port : relays[i % num_relays]->Ask().port;
-    subscribers.push_back(std::make_unique<Role>([port] { return MakeSubscribers(port); }));
+    const int port = num_relays == 0 ? learner_port : relays[i % num_relays]->Ask('s').port;
+    subscribers.push_back(
+        std::make_unique<Role<Answer>>([&] { return MakeSubscribers(port, guard.client); }));
   }
   std::vector<double> seconds;
   Answer before;
   double relays_before = 0, subscribers_before = 0;
   for (int i = 0; i < kWarmUps + kSnapshots; ++i) {
     if (i == kWarmUps) {
-      before = learner.Ask();
+      before = learner.Ask('s');
       relays_before = SumOfCpu(relays);
       subscribers_before = SumOfCpu(subscribers);
     }
@@ -216,14 +149,15 @@ void Measure(const char* name, int num_relays) {
     if (i >= kWarmUps) seconds.push_back(absl::ToDoubleSeconds(RealClock()->Now() - start));
   }
   std::sort(seconds.begin(), seconds.end());
-  const Answer after = learner.Ask();
+  const Answer after = learner.Ask('s');
   const auto each = [](double total) { return total / kSnapshots; };
-  std::printf("%-10s %8.0f %8.0f %12.1f %12.0f %12.0f %12.0f\n", name,
+  std::printf("%-20s %8.0f %8.0f %12.1f %12.0f %12.0f %12.0f\n", name,
               1e3 * seconds[kSnapshots / 2], 1e3 * seconds.back(),
               1e-6 * each(after.sent_bytes - before.sent_bytes),
               1e3 * each(after.cpu_seconds - before.cpu_seconds),
               1e3 * each(SumOfCpu(relays) - relays_before),
               1e3 * each(SumOfCpu(subscribers) - subscribers_before));
+  std::fflush(stdout);
 }
 
 }  // namespace
@@ -233,11 +167,12 @@ int main() {
   std::printf("%d subscribers, %.0f MB a snapshot, %d snapshots; figures per snapshot\n",
               pompc::kSubscriberProcesses * pompc::kSubscribersEach, 1e-6 * pompc::kBytes,
               pompc::kSnapshots);
-  std::printf("%-10s %8s %8s %12s %12s %12s %12s\n", "", "ms", "worst", "learner MB", "learner CPU",
+  std::printf("%-20s %8s %8s %12s %12s %12s %12s\n", "", "ms", "worst", "learner MB", "learner CPU",
               "relays CPU", "subs. CPU ms");
-  std::fflush(stdout);
-  pompc::Measure("direct", 0);
-  std::fflush(stdout);
-  pompc::Measure("4 relays", pompc::kRelays);
+  const pompc::Certificates certificates;
+  pompc::Measure("direct", certificates.Plain(), 0);
+  pompc::Measure("direct, TLS", certificates.Tls(), 0);
+  pompc::Measure("direct, mutual TLS", certificates.MutualTls(), 0);
+  pompc::Measure("4 relays", certificates.Plain(), pompc::kRelays);
   return 0;
 }

@@ -7,19 +7,17 @@
 // rows. Table 2: rows appended over loopback by several writers at once, each with a connection of
 // its own, in segments of 50; without a journal, and with those that survive the process and the
 // machine, in $TMPDIR. Table 3: batches drawn from 100,000 rows, in the learner's process
-// (embedded), from one server over loopback, and from three that share the rows. Last: how long a
-// restart from the journal of a full table takes. All servers,
-// writers and samplers of ours are threads of this process. MB are content of rows. dm-reverb, when
-// a Python that has it is given (bench/peers/README.md), is measured by
+// (embedded), from one server over loopback, and from three that share the rows. Table 4: what TLS
+// and mutual TLS cost both. Last: how long a restart from the journal of a full table takes. All
+// servers, writers and samplers of ours are threads of this process. MB are content of rows.
+// dm-reverb, when a Python that has it is given (bench/peers/README.md), is measured by
 // bench/peers/reverb_replay.py. The best of several rounds of ours counts. Nothing is told about
 // the machine but its load.
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <limits>
@@ -30,6 +28,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/strings/strip.h"
+#include "bench/certificates.h"
+#include "bench/folder.h"
 #include "common/base/check.h"
 #include "common/base/clock.h"
 #include "common/base/rng.h"
@@ -164,16 +164,6 @@ void MeasureDraws(const Task& task, int64_t rows, double priority_exponent) {
 
 // ---- Servers on loopback.
 
-// A folder for a journal, removed with the object. $TMPDIR says on which disk.
-struct Folder {
-  Folder() {
-    path = std::filesystem::temp_directory_path() / "replay_bench-XXXXXX";
-    POMPC_CHECK(mkdtemp(path.data()) != nullptr);
-  }
-  ~Folder() { std::filesystem::remove_all(path); }
-  std::string path;
-};
-
 std::unique_ptr<Replay> OpenReplay(const std::string& folder, MetricsRegistry* metrics) {
   auto journal = Journal::Open(folder, RealClock(), metrics);
   POMPC_CHECK_OK(journal.status());
@@ -206,14 +196,14 @@ void Fill(Replay& replay, const Schema& schema, int64_t rows) {
 }
 
 struct Served {
-  explicit Served(const v1::TableConfig& table) {
+  explicit Served(const v1::TableConfig& table, const RpcSecurity& security = {}) {
     Configure(*replay, table);
-    auto started = RpcServer::Start("127.0.0.1:0", {&service});
+    auto started = RpcServer::Start("127.0.0.1:0", {&service}, security);
     POMPC_CHECK_OK(started.status());
     server = *std::move(started);
   }
 
-  Folder folder;
+  TemporaryFolder folder;
   MetricsRegistry metrics;
   std::unique_ptr<Replay> replay = OpenReplay(folder.path, &metrics);
   ReplayTables tables{replay.get()};
@@ -221,17 +211,18 @@ struct Served {
   std::unique_ptr<RpcServer> server;
 };
 
-double AppendedRowsPerSecond(const Task& task, int num_writers, v1::TableConfig::Journal journal) {
+double AppendedRowsPerSecond(const Task& task, int num_writers, v1::TableConfig::Journal journal,
+                             const Guard& guard = {}) {
   v1::TableConfig table = MakeTable(task, kStoredRows);
   table.set_journal(journal);
   const v1::Segment segment = MakeSegment(*Schema::Create(table.schema()), 1);
   constexpr int kSegments = 20;  // Of each writer, in a step of the measurement.
-  Served served(table);
+  Served served(table, guard.server);
   std::vector<std::unique_ptr<RemoteWriter>> writers;
   for (int w = 1; w <= num_writers; ++w) {
     writers.push_back(std::make_unique<RemoteWriter>(
         RemoteWriterOptions{.writer_id = static_cast<uint64_t>(w), .reconnect = {}},
-        CreateChannel(served.server->address()), RealClock(), &served.metrics));
+        CreateChannel(served.server->address(), guard.client), RealClock(), &served.metrics));
   }
   int64_t sent = 0;  // Segments of each writer.
   const auto step = [&] {
@@ -266,12 +257,13 @@ double EmbeddedBatchesPerSecond(const Task& task) {
   return BatchesPerSecond(sampler);
 }
 
-double LoopbackBatchesPerSecond(const Task& task) {
+double LoopbackBatchesPerSecond(const Task& task, const Guard& guard = {}) {
   const v1::TableConfig table = MakeTable(task, kStoredRows);
-  Served served(table);
+  Served served(table, guard.server);
   Fill(*served.replay, *Schema::Create(table.schema()), kStoredRows);
   RemoteSampler sampler({.table = table, .batch_size = kBatch, .prefetch = 4, .retry = {}},
-                        CreateChannel(served.server->address()), RealClock(), &served.metrics);
+                        CreateChannel(served.server->address(), guard.client), RealClock(),
+                        &served.metrics);
   return BatchesPerSecond(sampler);
 }
 
@@ -297,7 +289,7 @@ double ShardedBatchesPerSecond(const Task& task) {
 double RestoreSeconds(const Task& task, int64_t rows) {
   v1::TableConfig table = MakeTable(task, rows);
   table.set_journal(v1::TableConfig::PROCESS);
-  Folder folder;
+  TemporaryFolder folder;
   MetricsRegistry metrics;
   std::unique_ptr<Replay> replay = OpenReplay(folder.path, &metrics);
   Configure(*replay, table);
@@ -395,6 +387,21 @@ void Run(const std::string& reverb) {
     print("embedded", EmbeddedBatchesPerSecond(task));
     print("loopback", LoopbackBatchesPerSecond(task));
     print("three servers", ShardedBatchesPerSecond(task));
+  }
+
+  std::printf("\n%-10s %-12s %16s %9s %12s %9s\n", "TLS", "", "16 writers rows/s", "MB/s",
+              "batches/s", "MB/s");
+  const Certificates certificates;
+  for (const Task& task : kTasks) {
+    const double megabytes = 1e-6 * Schema::Create(MakeTable(task, 1000).schema())->row_bytes();
+    for (const Guard& guard :
+         {certificates.Plain(), certificates.Tls(), certificates.MutualTls()}) {
+      const double rows = AppendedRowsPerSecond(task, 16, v1::TableConfig::NONE, guard);
+      const double batches = LoopbackBatchesPerSecond(task, guard);
+      std::printf("%-10s %-12s %16.0f %9.1f %12.0f %9.1f\n", task.name, guard.name, rows,
+                  rows * megabytes, batches, batches * kBatch * kWindow * megabytes);
+      std::fflush(stdout);
+    }
   }
 
   std::printf("\nrestart with 1,000,000 rows of %s: %.1f s\n", kTasks[0].name,
