@@ -67,7 +67,7 @@ Role<Answer>::Obey MakeLearner(const RpcSecurity& security) {
     std::unique_ptr<RpcServer> server;
   };
   auto* const state = new State;  // Ends with the process.
-  auto server = RpcServer::Start(Loopback(0), {&state->service}, security);
+  auto server = RpcServer::Start(Loopback(0), {&state->service}, &state->metrics, security);
   POMPC_CHECK_OK(server.status());
   state->server = *std::move(server);
   return [state](char command, Answer* answer) {
@@ -85,7 +85,7 @@ Role<Answer>::Obey MakeRelay(int upstream_port) {
   auto* const metrics = new MetricsRegistry;
   auto* const relay =
       new Relay(Loopback(upstream_port), RpcSecurity(), getpid(), RealClock(), metrics);
-  auto server = RpcServer::Start(Loopback(0), {relay});
+  auto server = RpcServer::Start(Loopback(0), {relay}, metrics);
   POMPC_CHECK_OK(server.status());
   const int port = (*server)->port();
   [[maybe_unused]] const RpcServer* const kept = server->release();

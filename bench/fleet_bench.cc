@@ -131,7 +131,7 @@ Role<Answer>::Obey MakeLearner(const std::string& folder, size_t parameter_bytes
   POMPC_CHECK_OK(made.status());
   RunFront* const front = made->release();
   front->episodes.Open();
-  auto server = RpcServer::Start(Loopback(0), {new LearnerService(front)});
+  auto server = RpcServer::Start(Loopback(0), {new LearnerService(front)}, metrics);
   POMPC_CHECK_OK(server.status());
   return [front, server = server->release(), parameter_bytes](char command, Answer* answer) {
     if (command == 'p') {
@@ -164,8 +164,8 @@ Role<Answer>::Obey MakeReplay(const std::string& folder) {
   table.set_writer_credits(kFlatOutRows);  // actor.segment_rows, of one environment.
   table.set_journal(v1::TableConfig::PROCESS);
   POMPC_CHECK_OK(replay->Configure(request));
-  auto server =
-      RpcServer::Start(Loopback(0), {new ReplayService(new ReplayTables(replay), metrics)});
+  auto server = RpcServer::Start(Loopback(0),
+                                 {new ReplayService(new ReplayTables(replay), metrics)}, metrics);
   POMPC_CHECK_OK(server.status());
   return [replay, server = server->release()](char, Answer* answer) {
     DescribeProcess(answer);

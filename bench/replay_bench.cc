@@ -198,7 +198,7 @@ void Fill(Replay& replay, const Schema& schema, int64_t rows) {
 struct Served {
   explicit Served(const v1::TableConfig& table, const RpcSecurity& security = {}) {
     Configure(*replay, table);
-    auto started = RpcServer::Start("127.0.0.1:0", {&service}, security);
+    auto started = RpcServer::Start("127.0.0.1:0", {&service}, &metrics, security);
     POMPC_CHECK_OK(started.status());
     server = *std::move(started);
   }

@@ -144,7 +144,8 @@ Outcome Distributed(const v1::RunConfig& config) {
   LearnerService learner_service(&(*run)->front());
   ReplayTables tables(&replay);
   ReplayService replay_service(&tables, &metrics);
-  const auto server = RpcServer::Start("127.0.0.1:0", {&learner_service, &replay_service});
+  const auto server =
+      RpcServer::Start("127.0.0.1:0", {&learner_service, &replay_service}, &metrics);
   POMPC_CHECK_OK(server.status());
 
   const Event stop;

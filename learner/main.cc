@@ -129,7 +129,7 @@ absl::Status Main(const Flags& flags) {
   const std::string listen =
       flags.listen.empty() ? DefaultListenAddress(flags.run_dir) : flags.listen;
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
-                         RpcServer::Start(listen, services, flags.security));
+                         RpcServer::Start(listen, services, &metrics, flags.security));
   serving = true;
   POMPC_RETURN_IF_ERROR(WriteFileAtomically(address_file, server->address() + "\n"));
   POMPC_LOG(INFO) << "learner ready address=" << server->address()

@@ -45,9 +45,10 @@ Gauge* MetricsRegistry::GetGauge(MetricName<MetricType::kGauge> name,
   return Register<Gauge>(prometheus::BuildGauge(), registry_, name.spec(), label_value);
 }
 
-Histogram* MetricsRegistry::GetHistogram(MetricName<MetricType::kHistogram> name) {
+Histogram* MetricsRegistry::GetHistogram(MetricName<MetricType::kHistogram> name,
+                                         std::string_view label_value) {
   const auto& buckets = name.spec().buckets;
-  return Register<Histogram>(prometheus::BuildHistogram(), registry_, name.spec(), {},
+  return Register<Histogram>(prometheus::BuildHistogram(), registry_, name.spec(), label_value,
                              Histogram::BucketBoundaries(buckets.begin(), buckets.end()));
 }
 

@@ -59,7 +59,8 @@ class MetricsRegistry {
   // `label_value` is one of the table's values, or empty for a metric without label.
   Counter* GetCounter(MetricName<MetricType::kCounter> name, std::string_view label_value = {});
   Gauge* GetGauge(MetricName<MetricType::kGauge> name, std::string_view label_value = {});
-  Histogram* GetHistogram(MetricName<MetricType::kHistogram> name);
+  Histogram* GetHistogram(MetricName<MetricType::kHistogram> name,
+                          std::string_view label_value = {});
 
   // Exposes pompc_run_info. Call once.
   void SetRunInfo(const RunInfo& info);

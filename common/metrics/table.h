@@ -3,7 +3,7 @@
 // Names: pompc_<room>_<noun>_<unit>[_total], base units, `_total` for counters alone. A metric has
 // at most one label, whose values are a closed set of fewer than 10: never an actor's id, a seed or
 // an episode, which are in the scrape's `instance` or once in pompc_run_info. Timestamps rather
-// than ages. metrics_test.cc enforces this.
+// than ages. metrics_test.cc enforces this. docs/metrics.md is made from this table (reference.h).
 #ifndef POMPC_COMMON_METRICS_TABLE_H_
 #define POMPC_COMMON_METRICS_TABLE_H_
 
@@ -30,6 +30,9 @@ inline constexpr double kDurationBuckets[] = {0.0001, 0.0003, 0.001, 0.003, 0.01
 inline constexpr double kReturnBuckets[] = {0,   50,  100, 150, 200, 250, 300, 400,
                                             500, 600, 700, 800, 850, 900, 950, 1000};
 inline constexpr double kStalenessBuckets[] = {0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10000};
+inline constexpr std::string_view kCodes =
+    "ok,cancelled,invalid_argument,deadline_exceeded,not_found,resource_exhausted,"
+    "failed_precondition,unavailable,other";
 inline constexpr auto kC = MetricType::kCounter;
 inline constexpr auto kG = MetricType::kGauge;
 inline constexpr auto kH = MetricType::kHistogram;
@@ -97,10 +100,13 @@ inline constexpr MetricSpec kMetricTable[] = {
     {"pompc_relay_received_bytes_total", internal::kC, "bytes", "Parameter bytes received from upstream."},
     {"pompc_relay_sent_bytes_total", internal::kC, "bytes", "Parameter bytes sent to subscribers."},
     {"pompc_relay_subscribers", internal::kG, "", "Subscribers connected."},
-    // Calls to other processes.
-    {"pompc_rpc_calls_total", internal::kC, "", "Attempts of unary calls by outcome.", "code", "ok,cancelled,invalid_argument,deadline_exceeded,not_found,resource_exhausted,failed_precondition,unavailable,other"},
+    // Calls between processes.
+    {"pompc_rpc_calls_total", internal::kC, "", "Attempts of unary calls by outcome.", "code", internal::kCodes},
+    {"pompc_rpc_call_duration_seconds", internal::kH, "seconds", "One attempt of a unary call, until its outcome.", "", "", internal::kDurationBuckets},
     {"pompc_rpc_retries_total", internal::kC, "", "Attempts of unary calls after the first."},
     {"pompc_rpc_reconnects_total", internal::kC, "", "Streams opened again after they broke."},
+    {"pompc_rpc_served_total", internal::kC, "", "Unary calls served by outcome.", "code", internal::kCodes},
+    {"pompc_rpc_serve_duration_seconds", internal::kH, "seconds", "One unary call, from its arrival to its answer.", "rpc", "get_config,join,report_episodes,get_status,configure,draw,update,checkpoint,info", internal::kDurationBuckets},
     // Every process.
     {"pompc_run_info", internal::kG, "", "Always 1; its labels name the run."},
     {"pompc_log_lines_total", internal::kC, "", "Lines logged.", "severity", "info,warning,error"},

@@ -9,8 +9,6 @@
 namespace pompc {
 namespace {
 
-constexpr char kCalls[] = "pompc_rpc_calls_total";
-
 bool WorthAnotherAttempt(const absl::Status& status) {
   return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);
 }
@@ -37,18 +35,8 @@ UnaryCaller::UnaryCaller(const RetryPolicy& policy, Rng rng, Clock* clock, const
       backoff_(policy, rng),
       clock_(clock),
       stop_(stop),
-      calls_{
-          {absl::StatusCode::kOk, metrics->GetCounter(kCalls, "ok")},
-          {absl::StatusCode::kCancelled, metrics->GetCounter(kCalls, "cancelled")},
-          {absl::StatusCode::kInvalidArgument, metrics->GetCounter(kCalls, "invalid_argument")},
-          {absl::StatusCode::kDeadlineExceeded, metrics->GetCounter(kCalls, "deadline_exceeded")},
-          {absl::StatusCode::kNotFound, metrics->GetCounter(kCalls, "not_found")},
-          {absl::StatusCode::kResourceExhausted, metrics->GetCounter(kCalls, "resource_exhausted")},
-          {absl::StatusCode::kFailedPrecondition,
-           metrics->GetCounter(kCalls, "failed_precondition")},
-          {absl::StatusCode::kUnavailable, metrics->GetCounter(kCalls, "unavailable")},
-      },
-      other_calls_(metrics->GetCounter(kCalls, "other")),
+      calls_("pompc_rpc_calls_total", metrics),
+      call_duration_(metrics->GetHistogram("pompc_rpc_call_duration_seconds")),
       retries_(metrics->GetCounter("pompc_rpc_retries_total")) {}
 
 absl::Status UnaryCaller::Call(const std::function<grpc::Status(grpc::ClientContext*)>& attempt) {
@@ -58,9 +46,10 @@ absl::Status UnaryCaller::Call(const std::function<grpc::Status(grpc::ClientCont
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() +
                          absl::ToChronoNanoseconds(policy_.attempt_timeout));
+    const absl::Time start = clock_->Now();
     absl::Status status = FromGrpc(attempt(&context));
-    const auto counter = calls_.find(status.code());
-    (counter == calls_.end() ? other_calls_ : counter->second)->Increment();
+    call_duration_->Observe(absl::ToDoubleSeconds(clock_->Now() - start));
+    calls_.Increment(status.code());
     if (absl::IsCancelled(status)) status = absl::UnavailableError("the server ended the call");
     if (!WorthAnotherAttempt(status)) return status;
 

@@ -6,13 +6,13 @@
 #define POMPC_COMMON_RPC_RETRY_H_
 
 #include <functional>
-#include <map>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "common/base/clock.h"
 #include "common/base/rng.h"
 #include "common/metrics/metrics.h"
+#include "common/rpc/call_metrics.h"
 #include "grpcpp/client_context.h"
 #include "grpcpp/support/status.h"
 
@@ -44,8 +44,8 @@ class Backoff {
 // Belongs to one thread.
 class UnaryCaller {
  public:
-  // `clock`, `stop` and `metrics` must outlive the caller. Exposes pompc_rpc_calls_total and
-  // pompc_rpc_retries_total.
+  // `clock`, `stop` and `metrics` must outlive the caller. Exposes pompc_rpc_calls_total,
+  // pompc_rpc_call_duration_seconds and pompc_rpc_retries_total.
   UnaryCaller(const RetryPolicy& policy, Rng rng, Clock* clock, const Event* stop,
               MetricsRegistry* metrics);
 
@@ -63,8 +63,8 @@ class UnaryCaller {
   Backoff backoff_;
   Clock* const clock_;
   const Event* const stop_;
-  std::map<absl::StatusCode, Counter*> calls_;  // Codes that are not here count as "other".
-  Counter* const other_calls_;
+  const CodeCounters calls_;
+  Histogram* const call_duration_;
   Counter* const retries_;
 };
 

@@ -63,7 +63,7 @@ std::string SocketAddress() {
 class RpcTest : public testing::Test {
  protected:
   void StartServer(const std::string& address) {
-    auto server = RpcServer::Start(address, {&service_});
+    auto server = RpcServer::Start(address, {&service_}, &served_);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -89,7 +89,7 @@ class RpcTest : public testing::Test {
   }
 
   const Rng rng_{1, RngRole::kTest, 0, 0};
-  MetricsRegistry metrics_;
+  MetricsRegistry metrics_, served_;  // Of the calls made, and of the server.
   Event stop_;
   CountingService service_;
   std::unique_ptr<RpcServer> server_;
@@ -120,7 +120,7 @@ TEST_F(RpcTest, ServesOnAUnixSocket) {
 
 TEST_F(RpcTest, TakenPortIsUnavailable) {
   StartServer("127.0.0.1:0");
-  const absl::Status second = RpcServer::Start(server_->address(), {}).status();
+  const absl::Status second = RpcServer::Start(server_->address(), {}, &served_).status();
   EXPECT_EQ(second.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(second.message()), HasSubstr(server_->address()));
 }
@@ -232,6 +232,23 @@ TEST_F(RpcTest, ErrorsThatRepetitionCannotCureAreReturnedAtOnce) {
   StartServer(SocketAddress());
   EXPECT_EQ(GetStatus(server_->address()), service_.error);
   EXPECT_EQ(service_.calls, 1);
+}
+
+TEST_F(RpcTest, BothSidesCountAndTimeTheCall) {
+  StartServer(SocketAddress());
+  EXPECT_TRUE(GetStatus(server_->address()).ok());
+  service_.error = absl::FailedPreconditionError("not in this phase");
+  EXPECT_FALSE(GetStatus(server_->address()).ok());
+  const std::string made = metrics_.Text();
+  EXPECT_THAT(made, HasSubstr("pompc_rpc_calls_total{code=\"ok\"} 1\n"));
+  EXPECT_THAT(made, HasSubstr("pompc_rpc_calls_total{code=\"failed_precondition\"} 1\n"));
+  EXPECT_THAT(made, HasSubstr("pompc_rpc_call_duration_seconds_count 2\n"));
+  server_.reset();  // Ends what is left of the calls.
+  const std::string served = served_.Text();
+  EXPECT_THAT(served, HasSubstr("pompc_rpc_served_total{code=\"ok\"} 1\n"));
+  EXPECT_THAT(served, HasSubstr("pompc_rpc_served_total{code=\"failed_precondition\"} 1\n"));
+  EXPECT_THAT(served, HasSubstr("serve_duration_seconds_count{rpc=\"get_status\"} 2\n"));
+  EXPECT_THAT(served, HasSubstr("serve_duration_seconds_count{rpc=\"join\"} 0\n"));
 }
 
 TEST_F(RpcTest, ShutdownLetsTheRunningCallFinish) {

@@ -92,7 +92,7 @@ class SecurityTest : public testing::Test {
   }
 
   void Serve(const RpcSecurity& security, const std::string& address = "127.0.0.1:0") {
-    auto server = RpcServer::Start(address, {&service_}, security);
+    auto server = RpcServer::Start(address, {&service_}, &metrics_, security);
     ASSERT_TRUE(server.ok()) << server.status();
     server_ = *std::move(server);
   }
@@ -128,6 +128,7 @@ class SecurityTest : public testing::Test {
 
   std::string folder_;
   StatusService service_;
+  MetricsRegistry metrics_;
   std::unique_ptr<RpcServer> server_;
 };
 
@@ -196,7 +197,8 @@ TEST_F(SecurityTest, ServersAreCheckedByNameToo) {
 
 TEST_F(SecurityTest, NobodyStartsWithAnExpiredCertificate) {
   MakeCertificate("old", "ca", "IP:127.0.0.1", /*days=*/-1);
-  const absl::Status server = RpcServer::Start("127.0.0.1:0", {&service_}, Mutual("old")).status();
+  const absl::Status server =
+      RpcServer::Start("127.0.0.1:0", {&service_}, &metrics_, Mutual("old")).status();
   EXPECT_TRUE(absl::IsInvalidArgument(server));
   EXPECT_THAT(std::string(server.message()), HasSubstr(File("old.pem") + " has expired on "));
   EXPECT_EQ(Mutual("old").CheckClient("127.0.0.1:1"), server);

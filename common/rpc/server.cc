@@ -3,9 +3,11 @@
 #include <sys/resource.h>
 
 #include <chrono>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/call_metrics.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/keep_alive.h"
 #include "grpcpp/ext/proto_server_reflection_plugin.h"
@@ -28,7 +30,7 @@ void AllowManyConnections() {
 
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
     const std::string& address, const std::vector<grpc::Service*>& services,
-    const RpcSecurity& security) {
+    MetricsRegistry* metrics, const RpcSecurity& security) {
   POMPC_RETURN_IF_ERROR(security.CheckServer(address));
   KeepGrpcAlive();
   AllowManyConnections();
@@ -54,6 +56,9 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);  // No limit.
   for (grpc::Service* service : services) builder.RegisterService(service);
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(MakeServedCallMetrics(metrics));
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
   server->server_ = builder.BuildAndStart();
   if (server->server_ == nullptr) {
     return absl::UnavailableError(absl::StrCat("cannot listen on ", address));

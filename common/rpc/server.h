@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "common/metrics/metrics.h"
 #include "common/rpc/security.h"
 #include "grpcpp/server.h"
 
@@ -16,13 +17,14 @@ namespace pompc {
 
 class RpcServer {
  public:
-  // Serves `services`, which must outlive the server. Port 0 takes a free one. UNAVAILABLE: cannot
-  // listen on `address`, e.g. because somebody else does. INVALID_ARGUMENT: as
-  // RpcSecurity::CheckServer(); without `security` it serves this machine alone. Raises the
-  // process's limit of open files as far as it may.
+  // Serves `services`, which, as `metrics`, must outlive the server. Port 0 takes a free one.
+  // Exposes pompc_rpc_served_total and pompc_rpc_serve_duration_seconds. UNAVAILABLE: cannot listen
+  // on `address`, e.g. because somebody else does. INVALID_ARGUMENT: as RpcSecurity::CheckServer();
+  // without `security` it serves this machine alone. Raises the process's limit of open files as
+  // far as it may.
   static absl::StatusOr<std::unique_ptr<RpcServer>> Start(
       const std::string& address, const std::vector<grpc::Service*>& services,
-      const RpcSecurity& security = {});
+      MetricsRegistry* metrics, const RpcSecurity& security = {});
 
   // Cancels what is still running.
   ~RpcServer();

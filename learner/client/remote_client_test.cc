@@ -91,7 +91,7 @@ class RemoteClientTest : public ::testing::Test {
 
   void Start() {
     learner_ = std::make_unique<ScriptedLearner>();
-    auto server = RpcServer::Start(address_, {learner_.get()});
+    auto server = RpcServer::Start(address_, {learner_.get()}, &metrics_);
     POMPC_CHECK_OK(server.status());
     server_ = *std::move(server);
   }

@@ -38,7 +38,7 @@ absl::Status Serve(const Flags& flags) {
   POMPC_RETURN_IF_ERROR(flags.security.CheckClient(flags.upstream));
   Relay relay(flags.upstream, flags.security, static_cast<uint64_t>(getpid()), clock, &metrics);
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
-                         RpcServer::Start(flags.listen, {&relay}, flags.security));
+                         RpcServer::Start(flags.listen, {&relay}, &metrics, flags.security));
   std::unique_ptr<MetricsServer> metrics_server;
   if (!flags.metrics_listen.empty()) {
     // Healthy is who runs: waiting for upstream is not cured by a restart.

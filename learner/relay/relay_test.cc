@@ -63,7 +63,7 @@ class TestLearner {
     front_ = *std::move(front);
     front_->episodes.Open();
     service_ = std::make_unique<LearnerService>(front_.get());
-    auto server = RpcServer::Start(address_, {service_.get()});
+    auto server = RpcServer::Start(address_, {service_.get()}, metrics_.get());
     POMPC_CHECK_OK(server.status());
     server_ = *std::move(server);
   }
@@ -90,7 +90,7 @@ class TestRelay {
  public:
   explicit TestRelay(const std::string& upstream, Clock* clock = RealClock())
       : relay_(upstream, RpcSecurity(), 1, clock, &metrics_) {
-    auto server = RpcServer::Start(NewAddress(), {&relay_});
+    auto server = RpcServer::Start(NewAddress(), {&relay_}, &metrics_);
     POMPC_CHECK_OK(server.status());
     server_ = *std::move(server);
   }

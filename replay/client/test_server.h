@@ -40,7 +40,7 @@ class TestServer {
       return std::make_unique<Replay>(RealClock(), &metrics_);
     });
     service_ = std::make_unique<ReplayService>(tables_.get(), &metrics_);
-    auto server = RpcServer::Start(address_, {service_.get()});
+    auto server = RpcServer::Start(address_, {service_.get()}, &metrics_);
     POMPC_CHECK_OK(server.status());
     server_ = *std::move(server);
   }

@@ -79,7 +79,7 @@ absl::Status Serve(const Flags& flags) {
   POMPC_RETURN_IF_ERROR(RestoreTables(flags.journal, &tables));
   ReplayService service(&tables, &metrics);
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
-                         RpcServer::Start(flags.listen, {&service}, flags.security));
+                         RpcServer::Start(flags.listen, {&service}, &metrics, flags.security));
   serving = true;
   POMPC_LOG(INFO) << "serving address=" << server->address()
                   << " metrics_port=" << metrics_server->port();

@@ -24,7 +24,7 @@ class ServiceTest : public ::testing::Test {
  protected:
   ServiceTest() {
     auto server = RpcServer::Start(
-        absl::StrCat("unix:", ::testing::TempDir(), "/service-", getpid()), {&service_});
+        absl::StrCat("unix:", ::testing::TempDir(), "/service-", getpid()), {&service_}, &metrics_);
     POMPC_CHECK_OK(server.status());
     server_ = *std::move(server);
     stub_ = v1::Replay::NewStub(CreateChannel(server_->address()));
