@@ -39,6 +39,9 @@
 namespace pompc {
 namespace {
 
+// For how long /metrics stays after a failure: a scrape interval of deploy/prometheus.
+constexpr absl::Duration kLastScrape = absl::Seconds(15);
+
 struct Flags {
   std::string config, preset, run_dir, listen, metrics_listen;
   std::vector<std::string> sets, replay;
@@ -136,6 +139,10 @@ absl::Status Main(const Flags& flags) {
                   << " config_hash=" << ConfigHash(options.config);
 
   const absl::Status end = run->Run(stop);
+  // Prometheus is to see what a run that diverged has counted.
+  if (absl::IsInternal(end) && metrics_server != nullptr) {
+    stop.WaitUntil(RealClock(), RealClock()->Now() + kLastScrape);
+  }
   run->front().publisher.Close();
   if (replay != nullptr) replay->Close();
   server->Shutdown(absl::Seconds(2));

@@ -72,6 +72,7 @@ class ActingPolicy {
   int64_t version() const { return version_; }
   int64_t updates() const { return updates_; }
   bool trained() const { return trained_; }
+  at::Device device() const { return tensor_options_.device(); }
 
  private:
   ActingPolicy(const v1::RunConfig& config, const v1::TaskSizes& sizes,

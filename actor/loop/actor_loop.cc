@@ -6,6 +6,7 @@
 #include "common/base/log.h"
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
+#include "common/model/device.h"
 
 namespace pompc {
 namespace {
@@ -126,6 +127,9 @@ absl::Status ActorLoop::TakeParameters() {
       due_decisions_ = decisions() + newest->next_decisions() - newest->decisions();
       metrics_.params_version->Set(static_cast<double>(newest->version()));
       metrics_.params_received->Set(absl::ToDoubleSeconds(peers_.clock->Now() - absl::UnixEpoch()));
+      const DeviceMemory memory = MemoryOf(policy_->device());
+      metrics_.gpu_allocated_bytes->Set(static_cast<double>(memory.allocated_bytes));
+      metrics_.gpu_reserved_bytes->Set(static_cast<double>(memory.reserved_bytes));
     }
     // Without a first snapshot it is unknown whether the seed phase, and so random acting, is over.
     if (policy_->version() >= 0 && !LagsTooFar()) break;

@@ -18,6 +18,8 @@ struct ActorMetrics {
         plan_nonfinite(registry->GetCounter("pompc_actor_plan_nonfinite_total")),
         params_version(registry->GetGauge("pompc_actor_params_version")),
         params_received(registry->GetGauge("pompc_actor_params_received_timestamp_seconds")),
+        gpu_allocated_bytes(registry->GetGauge("pompc_actor_gpu_memory_bytes", "allocated")),
+        gpu_reserved_bytes(registry->GetGauge("pompc_actor_gpu_memory_bytes", "reserved")),
         physics_wait(registry->GetCounter("pompc_actor_physics_wait_seconds_total")),
         params_wait(registry->GetCounter("pompc_actor_params_wait_seconds_total")) {}
 
@@ -30,6 +32,8 @@ struct ActorMetrics {
   Counter* const plan_nonfinite;
   Gauge* const params_version;
   Gauge* const params_received;
+  Gauge* const gpu_allocated_bytes;
+  Gauge* const gpu_reserved_bytes;
   Counter* const physics_wait;
   Counter* const params_wait;
 };

@@ -1,6 +1,7 @@
 #include "common/model/device.h"
 
 #include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <malloc.h>
 
 #include "absl/strings/str_cat.h"
@@ -21,6 +22,14 @@ absl::StatusOr<at::Device> FindDevice(const std::string& field, const std::strin
     return absl::InvalidArgumentError(
         absl::StrCat(field, ": cannot use \"", name, "\": ", what.substr(0, what.find('\n'))));
   }
+}
+
+DeviceMemory MemoryOf(at::Device device) {
+  if (!device.is_cuda()) return {};
+  const auto stats = c10::getDeviceAllocator(device.type())
+                         ->getDeviceStats(device.has_index() ? device.index() : 0);
+  constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+  return {stats.allocated_bytes[kAll].current, stats.reserved_bytes[kAll].current};
 }
 
 void SetFloat32Products(v1::MatmulPrecision precision) {

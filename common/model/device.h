@@ -2,6 +2,7 @@
 #ifndef POMPC_COMMON_MODEL_DEVICE_H_
 #define POMPC_COMMON_MODEL_DEVICE_H_
 
+#include <cstdint>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -13,6 +14,14 @@ namespace pompc {
 // name: "cpu", "cuda" or "cuda:1". INVALID_ARGUMENT, naming the config `field`: no such name, or
 // this build or machine does not have the device. Thread-safe.
 absl::StatusOr<at::Device> FindDevice(const std::string& field, const std::string& name);
+
+// Memory of a GPU that LibTorch holds in this process; all 0 for the CPU. Does not wait for the
+// GPU. Thread-safe.
+struct DeviceMemory {
+  int64_t allocated_bytes = 0;  // In tensors.
+  int64_t reserved_bytes = 0;   // Allocated, or kept for tensors to come.
+};
+DeviceMemory MemoryOf(at::Device device);
 
 // How float32 matrices are multiplied on GPUs, by LibTorch everywhere in this process, from now on:
 // FP32, or else TF32. (bfloat16 takes tensors of that type.)

@@ -182,6 +182,7 @@ ModelLoss ComputeModelLoss(const WorldModel& tracked, const v1::LearningConfig& 
   ModelLoss loss;
   loss.latents = z.detach();
   loss.consistency = SquaredError(reached, encoded_next, batch, rho);
+  loss.model_error = (reached.detach() - encoded_next).square().mean(at::IntArrayRef{1, 2});
   loss.reward = TimeMeanOf(
       Weighted(TwoHotCrossEntropy(tracked.RewardLogits(za), batch.reward, tracked.bins()), batch),
       0, {1}, rho);

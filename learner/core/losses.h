@@ -43,13 +43,15 @@ std::vector<at::Tensor> TensorsOf(const Batch& batch);
 
 // Priors of re-planned windows: the first n of the batch.
 struct ReanalyzedPrior {
-  at::Tensor mean, std;  // [T, n, A]
+  at::Tensor mean, std;       // [T, n, A]
+  int64_t num_nonfinite = 0;  // PlanResult.num_nonfinite.
 };
 
 struct ModelLoss {
   at::Tensor total;                                    // [], with gradient.
   at::Tensor consistency, reward, value, termination;  // [], unweighted.
-  at::Tensor latents;  // [T+1, B, L] z_0 .. z_T of the rollout, without gradient.
+  at::Tensor latents;      // [T+1, B, L] z_0 .. z_T of the rollout, without gradient.
+  at::Tensor model_error;  // [T] mean of (z_t - h(o_t))^2, t = 1 .. T, without gradient.
   // [B] mean over time of |value - target|, the value being the mean over heads; without gradient.
   // Undefined without batch.weights.
   at::Tensor td_error;

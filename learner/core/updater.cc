@@ -78,6 +78,11 @@ std::array<double, static_cast<size_t>(Stat::kCount)> UpdateStats::Read() const 
   return result;
 }
 
+std::vector<double> UpdateStats::ReadModelError() const {
+  const at::Tensor host = model_error.to(at::kCPU, at::kDouble).contiguous();
+  return {host.const_data_ptr<double>(), host.const_data_ptr<double>() + host.numel()};
+}
+
 absl::StatusOr<std::unique_ptr<Updater>> Updater::Create(const v1::RunConfig& config,
                                                          const UpdaterOptions& options) {
   const ModelSpec spec = ModelSpec::FromConfig(config, options.obs_dim, options.action_dim);
@@ -168,9 +173,14 @@ absl::StatusOr<UpdateResult> Updater::UpdateOrThrow(const UpdateRequest& request
   ++updates_;
   if (full) ++full_updates_;
   constexpr auto kStats = static_cast<int64_t>(Stat::kCount);
-  if (request.want_stats) result.stats = UpdateStats{computed.narrow(0, 0, kStats).clone()};
+  const int64_t steps = batch.action.size(0);
+  if (request.want_stats) {
+    result.stats = UpdateStats{computed.narrow(0, 0, kStats).clone(),
+                               computed.narrow(0, kStats, steps).clone()};
+  }
   if (batch.weights.defined()) {
-    result.td_error = computed.narrow(0, kStats, computed.numel() - kStats).clone();
+    const int64_t before = kStats + steps;
+    result.td_error = computed.narrow(0, before, computed.numel() - before).clone();
   }
   return result;
 }
@@ -187,7 +197,7 @@ at::Tensor Updater::Compute(UpdateKind kind, const Batch& batch, Noise& noise) {
   parameters_->target().lerp_(value.Of(parameters_->flat()), config_.learning().target_rate());
   std::vector<at::Tensor> values;
   for (const at::Tensor& stat : report_) values.push_back(stat.defined() ? stat : zero_);
-  const at::Tensor stats = at::stack(values);
+  const at::Tensor stats = at::cat({at::stack(values), model.model_error});
   return model.td_error.defined() ? at::cat({stats, model.td_error}) : stats;
 }
 
@@ -206,7 +216,8 @@ absl::StatusOr<ReanalyzedPrior> Updater::Reanalyze(const Batch& batch, int64_t n
   POMPC_ASSIGN_OR_RETURN(const PlanResult plan,
                          planner_->Plan({obs, {}, PlanMode::kReanalyze}, noise, nullptr));
   const std::vector<int64_t> shape = {steps, windows, action_dim};
-  return ReanalyzedPrior{plan.prior_mean.reshape(shape), plan.prior_std.reshape(shape)};
+  return ReanalyzedPrior{plan.prior_mean.reshape(shape), plan.prior_std.reshape(shape),
+                         plan.num_nonfinite};
 }
 
 ModelLoss Updater::StepModel(const Batch& batch, Noise& noise) {

@@ -67,9 +67,11 @@ const char* StatName(Stat stat);       // "consistency_loss", ...
 std::vector<const char*> StatNames();  // Of all, in their order.
 
 struct UpdateStats {
-  at::Tensor values;  // [Stat::kCount], on the model's device.
-  // Waits for the device.
+  at::Tensor values;       // [Stat::kCount], on the model's device.
+  at::Tensor model_error;  // [T] ModelLoss.model_error, there too.
+  // Both wait for the device.
   std::array<double, static_cast<size_t>(Stat::kCount)> Read() const;
+  std::vector<double> ReadModelError() const;
 };
 
 enum class UpdateKind {
@@ -150,7 +152,7 @@ class Updater {
   absl::StatusOr<UpdateResult> UpdateOrThrow(const UpdateRequest& request, Batch& batch,
                                              Noise& noise);
   // All but re-planning, without waiting for a device. -> statistics [Stat::kCount], and behind
-  // them the TD errors [B] if the batch has weights.
+  // them the model errors [T], and the TD errors [B] if the batch has weights.
   at::Tensor Compute(UpdateKind kind, const Batch& batch, Noise& noise);
   ModelLoss StepModel(const Batch& batch, Noise& noise);  // As of before the step.
   void StepPrior(const Batch& batch, const at::Tensor& latents);

@@ -322,6 +322,24 @@ TEST(UpdaterTest, WeightsOfOneChangeNothingAndAddTheTdErrors) {
   EXPECT_TRUE(at::equal(plain->parameters()->flat(), weighted->parameters()->flat()));
 }
 
+TEST(UpdaterTest, TheModelsErrorsMakeUpTheConsistencyLoss) {
+  const v1::RunConfig config = SmallConfig();
+  const std::unique_ptr<Updater> updater = MakeUpdater(config);
+  for (const bool weighted : {false, true}) {  // TD errors follow in the same tensor.
+    Batch batch = RandomBatch(1);
+    if (weighted) batch.weights = at::ones({kWindows});
+    GeneratorNoise noise(2);
+    const UpdateResult result = *updater->Update({.want_stats = true}, batch, noise);
+    const std::vector<double> errors = result.stats->ReadModelError();
+    ASSERT_EQ(errors.size(), static_cast<size_t>(kSteps));
+    double loss = 0;
+    for (int t = 0; t < kSteps; ++t) {
+      loss += std::pow(config.learning().rho(), t) * errors[t] / kSteps;
+    }
+    EXPECT_NEAR(loss / Get(result, Stat::kConsistencyLoss), 1, 1e-5);
+  }
+}
+
 TEST(UpdaterTest, AWindowOfWeightZeroTeachesNothing) {
   const auto without = MakeUpdater(SmallConfig()), other = MakeUpdater(SmallConfig());
   for (Updater* const updater : {without.get(), other.get()}) {

@@ -39,18 +39,27 @@ struct LearnerMetrics {
   Histogram* staleness;
   Counter* reanalyzed_rows;
   Histogram* reanalyze_duration;
+  Counter* plan_nonfinite;
+  Counter* nonfinite_losses;
   Gauge* decisions;
   Histogram* publish_duration;
+  Gauge* final_decisions;
   Gauge* checkpoint_timestamp;
   Histogram* checkpoint_duration;
   Counter* checkpoint_failures;
+  Gauge* disk_free_bytes;
+  Gauge* disk_size_bytes;
+  Gauge* gpu_allocated_bytes;
+  Gauge* gpu_reserved_bytes;
 
-  // Sets the gauges that show a stat.
+  // Sets the gauges that show a stat, or the model's error after each of its steps.
   void SetStats(const std::array<double, static_cast<size_t>(Stat::kCount)>& stats);
+  void SetModelError(const std::vector<double>& model_error);
 
  private:
   std::array<Counter*, static_cast<size_t>(Activity::kCount)> loop_;
   std::vector<std::pair<Stat, Gauge*>> stats_;
+  std::vector<Gauge*> model_error_;  // After 1, 2... steps.
 };
 
 }  // namespace pompc

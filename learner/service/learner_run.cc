@@ -104,7 +104,10 @@ LearnerRun::LearnerRun(std::unique_ptr<RunLock> lock, const LearnerRunOptions& o
       link_(link),
       clock_(clock),
       metrics_(metrics),
-      noise_(0, at::TensorOptions(at::kFloat).device(device)) {}
+      noise_(0, at::TensorOptions(at::kFloat).device(device)) {
+  metrics_.final_decisions->Set(static_cast<double>(options.config.total_decisions()));
+  MeasureMachine();
+}
 
 absl::Status LearnerRun::Run(const Event& stop) {
   c10::OptionalDeviceGuard current;  // Kernels of our own run on the current device.
@@ -245,8 +248,19 @@ absl::Status LearnerRun::NextColumns(absl::Time deadline) {
   return absl::OkStatus();
 }
 
+void LearnerRun::MeasureMachine() {
+  std::error_code error;  // Of an unknown size, a disk is not full.
+  const std::filesystem::space_info disk = std::filesystem::space(options_.run_dir, error);
+  metrics_.disk_free_bytes->Set(static_cast<double>(disk.available));
+  metrics_.disk_size_bytes->Set(static_cast<double>(disk.capacity));
+  const DeviceMemory memory = MemoryOf(device_);
+  metrics_.gpu_allocated_bytes->Set(static_cast<double>(memory.allocated_bytes));
+  metrics_.gpu_reserved_bytes->Set(static_cast<double>(memory.reserved_bytes));
+}
+
 absl::Status LearnerRun::RefreshInfo() {
   next_info_ = clock_->Now() + kInfoEvery;
+  MeasureMachine();
   const absl::StatusOr<v1::InfoResponse> info = sampler_->Info();
   // Not reachable, or not configured yet: the sampler sees to both.
   if (!info.ok() || !info->has_table()) return absl::OkStatus();
@@ -310,6 +324,7 @@ absl::Status LearnerRun::MakeUpdate() {
   if (result.reanalyzed.has_value()) {
     metrics_.reanalyze_duration->Observe(
         absl::ToDoubleSeconds(planned_ahead_ ? reanalyzed : result.reanalyze_duration));
+    metrics_.plan_nonfinite->Increment(static_cast<double>(result.reanalyzed->num_nonfinite));
     POMPC_RETURN_IF_ERROR(WriteBackPriors(*result.reanalyzed));
   }
   if (result.td_error.defined()) {
@@ -348,6 +363,7 @@ absl::Status LearnerRun::LogStats(const UpdateStats& stats) {
   for (size_t i = 0; i < values.size(); ++i) {
     const char* const name = StatName(static_cast<Stat>(i));
     if (!std::isfinite(values[i])) {
+      metrics_.nonfinite_losses->Increment();
       return absl::InternalError(absl::StrCat("training diverged: ", name, " is ", values[i],
                                               " at update ", updater_->updates(),
                                               "; the last checkpoint is kept"));
@@ -355,6 +371,7 @@ absl::Status LearnerRun::LogStats(const UpdateStats& stats) {
     losses[name] = values[i];
   }
   metrics_.SetStats(values);
+  metrics_.SetModelError(stats.ReadModelError());
   front_->progress.SetLosses(std::move(losses));
   RunMoment now = front_->progress.Now();
   now.updates = updater_->updates();

@@ -98,6 +98,7 @@ class LearnerRun {
   void NoteTable(uint64_t table_id);
   void SetDecisions(int64_t decisions);
   absl::Status RefreshInfo();
+  void MeasureMachine();  // Sets the metrics of disk and GPU memory.
   void Publish(bool trained, bool run_finished);
   absl::Status SaveCheckpoint();
   absl::Status SaveStatus();

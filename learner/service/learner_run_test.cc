@@ -2,6 +2,7 @@
 #include "learner/service/learner_run.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -263,6 +264,22 @@ TEST(LearnerRunTest, TrainsAtTheConfiguredRatioPublishesEvaluatesAndEnds) {
   EXPECT_EQ(Lines(folder + "/evaluations.csv").size(), 2u);
   EXPECT_THAT(Lines(RunStatusPath(folder)), ::testing::Contains("phase: \"finished\""));
   ExpectEqualsCheckpoint(newest->data(), folder);
+
+  MetricsRegistry& metrics = *process.metrics();
+  EXPECT_EQ(metrics.GetGauge("pompc_learner_final_decisions")->Value(), kTotal);
+  const double disk_left = metrics.GetGauge("pompc_learner_disk_free_bytes")->Value();
+  EXPECT_GT(disk_left, 0);
+  EXPECT_LE(disk_left, metrics.GetGauge("pompc_learner_disk_size_bytes")->Value());
+  EXPECT_EQ(metrics.GetGauge("pompc_learner_gpu_memory_bytes", "reserved")->Value(), 0);
+  EXPECT_EQ(metrics.GetCounter("pompc_learner_nonfinite_losses_total")->Value(), 0);
+  EXPECT_GT(metrics.GetGauge("pompc_learner_policy_std")->Value(), 0);
+  const auto model_error = [&metrics](int64_t step) {
+    return metrics.GetGauge("pompc_learner_model_error", std::to_string(step))->Value();
+  };
+  const int64_t window = TinyConfig().learning().window();
+  EXPECT_GT(model_error(1), 0);
+  EXPECT_GT(model_error(window), 0);
+  EXPECT_TRUE(std::isnan(model_error(window + 1)));
 }
 
 TEST(LearnerRunTest, WithPrioritiesTdErrorsDecideWhatIsDrawn) {
@@ -553,6 +570,17 @@ TEST(LearnerRunTest, ADeviceThatIsMissingIsNamed) {
   const absl::Status refused = LearnerRun::Create(options, &link, RealClock(), &metrics).status();
   EXPECT_TRUE(absl::IsInvalidArgument(refused));
   EXPECT_THAT(std::string(refused.message()), HasSubstr("learner.device: cannot use \"nonsense\""));
+}
+
+TEST(LearnerRunTest, TrainingThatDivergesIsToldAndCounted) {
+  v1::RunConfig config = TinyConfig();
+  config.mutable_learning()->set_learning_rate(1e30);
+  Process process(config, NewFolder(), /*resume=*/false);
+  process.StartActor();
+  const absl::Status end = process.End();
+  EXPECT_TRUE(absl::IsInternal(end)) << end;
+  EXPECT_THAT(std::string(end.message()), HasSubstr("training diverged"));
+  EXPECT_EQ(process.metrics()->GetCounter("pompc_learner_nonfinite_losses_total")->Value(), 1);
 }
 
 TEST(LearnerRunTest, StopsBeforeAnybodyHasJoined) {

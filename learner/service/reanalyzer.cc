@@ -108,9 +108,11 @@ absl::StatusOr<Reanalyzer::Result> Reanalyzer::Plan(const Task& task) {
                                           noise_, nullptr));
     const std::vector<int64_t> shape = {shape_.transitions, windows_, shape_.sizes.action_dim()};
     // Copies: on the CPU the planner's next plan overwrites its result.
-    return Result{{plan.prior_mean.reshape(shape).to(at::kCPU, at::kFloat, false, /*copy=*/true),
-                   plan.prior_std.reshape(shape).to(at::kCPU, at::kFloat, false, /*copy=*/true)},
-                  clock_->Now() - start};
+    ReanalyzedPrior prior{
+        plan.prior_mean.reshape(shape).to(at::kCPU, at::kFloat, false, /*copy=*/true),
+        plan.prior_std.reshape(shape).to(at::kCPU, at::kFloat, false, /*copy=*/true),
+        plan.num_nonfinite};
+    return Result{std::move(prior), clock_->Now() - start};
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("re-planning failed: ", e.what()));
   }

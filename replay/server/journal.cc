@@ -143,9 +143,13 @@ Journal::Journal(std::string folder, std::unique_ptr<Database> database, Clock* 
     : folder_(std::move(folder)),
       clock_(clock),
       bytes_(metrics->GetGauge("pompc_replay_journal_bytes")),
+      disk_free_bytes_(metrics->GetGauge("pompc_replay_journal_disk_free_bytes")),
+      disk_size_bytes_(metrics->GetGauge("pompc_replay_journal_disk_size_bytes")),
+      queue_rows_(metrics->GetGauge("pompc_replay_journal_queue_rows")),
       write_duration_(metrics->GetHistogram("pompc_replay_journal_write_duration_seconds")),
       failures_(metrics->GetCounter("pompc_replay_journal_failures_total")),
       database_(std::move(database)) {
+  MeasureDisk();
   thread_.emplace("replay-journal", [this] { Run(); });
 }
 
@@ -268,6 +272,7 @@ absl::Status Journal::Begin(const v1::JournalHeader& header) {
 }
 
 void Journal::Append(v1::Segment segment, const v1::JournalCounters& counters, Done done) {
+  queue_rows_->Increment(segment.num_rows());
   absl::MutexLock lock(&mu_);
   queue_.push_back(QueuedSegment{std::move(segment), counters, std::move(done)});
 }
@@ -315,9 +320,11 @@ void Journal::Write(std::vector<Queued> queued) {
   }
   for (Queued& item : queued) {
     auto* const segment = std::get_if<QueuedSegment>(&item);
-    if (segment != nullptr) segment->done(written, std::move(segment->segment));
+    if (segment == nullptr) continue;
+    queue_rows_->Decrement(segment->segment.num_rows());
+    segment->done(written, std::move(segment->segment));
   }
-  MeasureBytes();
+  MeasureDisk();
 }
 
 absl::Status Journal::WriteBatch(const std::vector<Queued>& queued) {
@@ -421,7 +428,7 @@ absl::Status Journal::Checkpoint(const std::string& folder) {
   return Translate(status, folder_, "copy");
 }
 
-void Journal::MeasureBytes() {
+void Journal::MeasureDisk() {
   if (clock_->Now() < next_measure_) return;
   next_measure_ = clock_->Now() + kMeasureEvery;
   uint64_t bytes = 0;
@@ -436,6 +443,9 @@ void Journal::MeasureBytes() {
   const double measured = static_cast<double>(bytes);
   bytes_->Increment(measured - shown_bytes_);  // The gauge is the server's, of all its tables.
   shown_bytes_ = measured;
+  const fs::space_info disk = fs::space(folder_, error);
+  disk_free_bytes_->Set(static_cast<double>(disk.available));
+  disk_size_bytes_->Set(static_cast<double>(disk.capacity));
 }
 
 }  // namespace pompc

@@ -139,11 +139,14 @@ class Journal {
   absl::Status Recover() ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mu_);
   absl::Status Commit(rocksdb::WriteBatch* batch, bool sync)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(write_mu_);
-  void MeasureBytes();
+  void MeasureDisk();
 
   const std::string folder_;
   Clock* const clock_;
   Gauge* const bytes_;
+  Gauge* const disk_free_bytes_;
+  Gauge* const disk_size_bytes_;
+  Gauge* const queue_rows_;
   Histogram* const write_duration_;
   Counter* const failures_;
   std::optional<v1::JournalHeader> header_;

@@ -297,9 +297,17 @@ TEST_P(JournalModeTest, WhatHasToSurviveTheMachineIsSyncedBeforeItIsAcknowledged
   }
 }
 
+TEST(JournalTest, TellsOfItsDiskBeforeTheFirstRow) {
+  Process process(NewFolder());
+  const double left = process.metrics.GetGauge("pompc_replay_journal_disk_free_bytes")->Value();
+  EXPECT_GT(left, 0);
+  EXPECT_LE(left, process.metrics.GetGauge("pompc_replay_journal_disk_size_bytes")->Value());
+}
+
 TEST(JournalTest, WritersThatWaitAtTheSameTimeShareAWrite) {
   Process process(NewFolder(), Journaled(TestTable(2, 100), v1::TableConfig::MACHINE));
   constexpr int kWriters = 8;
+  const Gauge& queued = *process.metrics.GetGauge("pompc_replay_journal_queue_rows");
   std::atomic<int> stored = 0;
   Event all_stored;
   // The first answer comes in the journal's thread: what is asked for there waits for its return.
@@ -313,9 +321,11 @@ TEST(JournalTest, WritersThatWaitAtTheSameTimeShareAWrite) {
                                    if (++stored == kWriters) all_stored.Notify();
                                  });
         }
+        EXPECT_EQ(queued.Value(), kWriters);
       });
   all_stored.Wait();
   process.replay.reset();
+  EXPECT_EQ(queued.Value(), 0);
   EXPECT_THAT(process.metrics.Text(),
               HasSubstr("pompc_replay_journal_write_duration_seconds_count 2"));
 }
