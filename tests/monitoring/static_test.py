@@ -9,6 +9,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 import yaml
 
@@ -34,15 +35,22 @@ def names_are_known(where, text):
         expect(known, f"{where}: no metric {name}")
 
 
-def relabelling(rule):
-    """(what it reads, label it makes), of either spelling."""
-    source = (rule.get("source_labels") or rule.get("sourceLabels") or [rule.get("regex")])[0]
-    return source, rule.get("target_label") or rule.get("targetLabel") or rule.get("replacement")
-
-
 def promtool(*arguments):
     done = subprocess.run(["promtool", *arguments], cwd=monitoring.PROMETHEUS, capture_output=True, text=True)
     expect(done.returncode == 0, f"promtool {' '.join(arguments)}: {done.stdout}{done.stderr}")
+
+
+def discovered(relabelling, **labels):
+    """The labels, by Prometheus itself, of what a pod with these metadata serves; {}: it is not scraped."""
+    target = {"targets": ["unset:0"], "labels": {f"__meta_kubernetes_{name}": value for name, value in labels.items()}}
+    job = {"job_name": "pompc", "static_configs": [target], "relabel_configs": relabelling}
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as config:
+        yaml.safe_dump({"scrape_configs": [job]}, config)
+        config.flush()
+        done = subprocess.run(["promtool", "check", "service-discovery", "--timeout=2s", config.name, "pompc"],
+                              capture_output=True, text=True)
+    expect(done.returncode == 0, f"promtool check service-discovery: {done.stdout}{done.stderr}")
+    return {k: v for k, v in json.loads(done.stdout)[0]["labels"].items() if k == "__address__" or not k.startswith("__")}
 
 
 def main():
@@ -64,15 +72,24 @@ def main():
     promtool("check", "rules", "rules.yml")
     promtool("test", "rules", "rules_test.yml")
 
-    # Without and with the operator, pods get the same labels, those that the rules go by.
+    # Without and with the operator, which gives them more, pods get the labels that the rules go by.
+    pod = {"namespace": "walk", "pod_name": "pompc-actor-0", "pod_ip": "10.0.0.9", "pod_node_name": "node1",
+           "pod_label_app_kubernetes_io_name": "pompc", "pod_label_app_kubernetes_io_component": "actor",
+           "pod_label_pompc_task": "walker-walk", "pod_label_pompc_preset": "pompc", "pod_label_pompc_seed": "3",
+           "pod_annotation_prometheus_io_scrape": "true", "pod_annotation_prometheus_io_port": "7300"}
+    wanted = {"job": "pompc", "run": "walk", "role": "actor", "process": "pompc-actor-0", "node": "node1",
+              "task": "walker-walk", "preset": "pompc", "seed": "3"}
     config = yaml.safe_load((monitoring.PROMETHEUS / "kubernetes.yml").read_text())
-    by_annotation = {relabelling(r) for r in config["scrape_configs"][0]["relabel_configs"]}
+    by_annotation = config["scrape_configs"][0].pop("relabel_configs")
+    expect(config["scrape_configs"] == [{"job_name": "pompc", "kubernetes_sd_configs": [{"role": "pod"}]}], f"kubernetes.yml: {config}")
+    labels = discovered(by_annotation, **pod)
+    expect(wanted.items() <= labels.items() and labels["__address__"] == "10.0.0.9:7300", f"kubernetes.yml: {labels}")
+    expect(not discovered(by_annotation, **{**pod, "pod_label_app_kubernetes_io_name": "other"}), "kubernetes.yml takes pods of others")
     monitor = yaml.safe_load((monitoring.PROMETHEUS / "podmonitor.yml").read_text())
     endpoint = monitor["spec"]["podMetricsEndpoints"][0]
-    by_operator = {relabelling(r) for r in endpoint["relabelings"]}
-    targets = {target for _, target in by_annotation & by_operator}
-    expect({"run", "role", "process", "$1"} <= targets, f"kubernetes.yml and podmonitor.yml share only {targets}")
-    expect(config["scrape_configs"][0]["job_name"] == "pompc" and (None, "job") in by_operator, "job is not pompc")
+    spelling = {"sourceLabels": "source_labels", "targetLabel": "target_label"}
+    labels = discovered([{spelling.get(k, k): v for k, v in rule.items()} for rule in endpoint["relabelings"]], **pod)
+    expect(wanted.items() <= labels.items(), f"podmonitor.yml: {labels}")
     pods = "".join(p.read_text() for p in pathlib.Path("deploy/kubernetes").rglob("*.yaml"))
     for needed in ("prometheus.io/scrape:", "prometheus.io/port:", f"name: {endpoint['port']},", "app.kubernetes.io/name: pompc",
                    "app.kubernetes.io/component:", "pompc/task:", "pompc/seed:"):
