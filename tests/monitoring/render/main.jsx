@@ -1,8 +1,8 @@
 // Draws a dashboard of deploy/grafana as Grafana does, with its own panel components, from a real
 // Prometheus: index.html?dashboard=URL&prometheus=URL&minutes=N. Each panel's element says in
-// data-state how it went: loading, ok, empty or error. It knows what our dashboards use: panels of
+// data-state how it went: loading, blank (not drawn yet), ok, empty or error. It knows what our dashboards use: panels of
 // type timeseries and stat, and variables that stand for everything.
-import {useEffect, useState, Component} from 'react';
+import {useEffect, useRef, useState, Component} from 'react';
 import {createRoot} from 'react-dom/client';
 import {FieldType, ThemeContext, createTheme, dateTime, getDisplayProcessor, reduceField, toDataFrame} from '@grafana/data';
 import {BigValue, BigValueColorMode, BigValueGraphMode, BigValueTextMode, GlobalStyles, TimeSeries} from '@grafana/ui';
@@ -39,14 +39,26 @@ async function load(panel) {
   return frames;
 }
 
+// Whether a panel shows more than its title.
+function painted(element) {
+  const canvas = element.querySelector('canvas');
+  return !canvas || canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some(v => v);
+}
+
 function Panel({panel}) {
-  const [frames, setFrames] = useState(), [error, setError] = useState();
+  const [frames, setFrames] = useState(), [error, setError] = useState(), [drawn, setDrawn] = useState(false);
+  const element = useRef();
   useEffect(() => { load(panel).then(setFrames, e => setError(String(e))); }, []);
+  useEffect(() => {
+    if (!frames) return;
+    const timer = setInterval(() => { if (painted(element.current)) setDrawn(true); }, 100);
+    return () => clearInterval(timer);
+  }, [frames]);
   const {x, y, w, h} = panel.gridPos;
   const width = w * COLUMN - GAP, height = h * ROW - GAP;
   const state = error ? 'error' : !frames ? 'loading' : frames.length === 0 ? 'empty' : 'ok';
   return (
-    <div className="panel" data-title={panel.title} data-state={state} title={error}
+    <div ref={element} className="panel" data-title={panel.title} data-state={state === 'ok' && !drawn ? 'blank' : state} title={error}
       style={{position: 'absolute', left: x * COLUMN, top: y * ROW, width, height,
               background: theme.colors.background.primary, border: `1px solid ${theme.colors.border.weak}`}}>
       <div style={{padding: '4px 8px', height: 24, fontWeight: 500}}>{panel.title}</div>

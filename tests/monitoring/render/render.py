@@ -12,6 +12,7 @@ import functools
 import hashlib
 import html
 import http.server
+import json
 import pathlib
 import re
 import shutil
@@ -24,6 +25,8 @@ import urllib.parse
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 MINUTES = 5
+ROW = 32  # Pixels, as in main.jsx.
+CONSOLE_SIZE = "1215,1010"
 
 
 def build():
@@ -44,12 +47,13 @@ def build():
     return folder
 
 
-def chromium(url, size, *what):
+def chromium(url, size, picture):
+    """The page's elements, after a picture of it was written."""
     with tempfile.TemporaryDirectory() as profile:
         return subprocess.run(
-            ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+            ["chromium", "--headless", "--hide-scrollbars", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
              "--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}",
-             f"--window-size={size}", "--virtual-time-budget=15000", *what, url],
+             f"--window-size={size}", "--virtual-time-budget=15000", "--dump-dom", f"--screenshot={picture}", url],
             capture_output=True, text=True, timeout=180, check=True).stdout
 
 
@@ -68,14 +72,15 @@ def main():
     for dashboard in dashboards:
         query = urllib.parse.urlencode({"dashboard": dashboard.name, "prometheus": prometheus, "minutes": MINUTES})
         url = f"http://127.0.0.1:{server.server_port}/index.html?{query}"
-        chromium(url, "1215,1050", f"--screenshot={out / dashboard.stem}.png")
-        panels = re.findall(r'class="panel"(?: data-title="([^"]*)")? data-state="(\w+)"', chromium(url, "1215,1050", "--dump-dom"))
+        rows = max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in json.loads(dashboard.read_text())["panels"])
+        size = f"1215,{rows * ROW + 48}"
+        page = chromium(url, size, out / f"{dashboard.stem}.png")
+        panels = re.findall(r'class="panel"(?: data-title="([^"]*)")? data-state="(\w+)"', page)
         if not panels:
             faults.append(f"{dashboard.name}: nothing was drawn")
         faults += [f"{dashboard.name}: {html.unescape(title)}: {state}" for title, state in panels if state != "ok"]
-    console = f"{prometheus}/consoles/run.html"
-    chromium(console, "1215,1050", f"--screenshot={out / 'console'}.png")
-    state = re.search(r'<body data-state="(\w+)"', chromium(console, "1215,1050", "--dump-dom"))
+    page = chromium(f"{prometheus}/consoles/run.html", CONSOLE_SIZE, out / "console.png")
+    state = re.search(r'<body data-state="(\w+)"', page)
     if state is None or state[1] != "ok":
         faults.append(f"run.html: {state and state[1]}")
     for fault in faults:
