@@ -113,24 +113,22 @@ std::vector<std::pair<const char*, double>> Throughput(const RunMoment& now) {
 absl::StatusOr<std::unique_ptr<RunRecords>> RunRecords::Open(const RunRecordsOptions& options) {
   auto records = absl::WrapUnique(new RunRecords(options.action_repeat, options.stat_names));
   absl::MutexLock lock(&records->mu_);
-  const auto open = [&](File file, const char* name, const std::string& header) -> absl::Status {
-    const auto kept = options.kept_bytes.find(name);
-    records->names_[file] = name;
-    POMPC_ASSIGN_OR_RETURN(records->files_[file],
-                           RecordFile::Open(absl::StrCat(options.folder, "/", name), header,
-                                            kept == options.kept_bytes.end() ? 0 : kept->second));
-    return absl::OkStatus();
+  const auto open = [&](File file, const std::string& header) {
+    const auto kept = options.kept_bytes.find(kNames[file]);
+    return RecordFile::Open(absl::StrCat(options.folder, "/", kNames[file]), header,
+                            kept == options.kept_bytes.end() ? 0 : kept->second);
   };
   // Rows of nothing, for their columns.
   const std::vector<double> stats(options.stat_names.size());
-  POMPC_RETURN_IF_ERROR(open(kReturns, "returns.csv", CsvHeader(EpisodeRow({}, 1, {}))));
-  POMPC_RETURN_IF_ERROR(
-      open(kEvaluations, "evaluations.csv", CsvHeader(EvaluationRow({}, Spread({0}), 1, {}))));
-  POMPC_RETURN_IF_ERROR(
-      open(kLosses, "losses.csv", CsvHeader(LossesRow(options.stat_names, stats, 1, {}))));
-  POMPC_RETURN_IF_ERROR(open(kLines, "records.jsonl", ""));
+  auto& files = records->files_;
+  POMPC_ASSIGN_OR_RETURN(files[kReturns], open(kReturns, CsvHeader(EpisodeRow({}, 1, {}))));
+  POMPC_ASSIGN_OR_RETURN(files[kEvaluations],
+                         open(kEvaluations, CsvHeader(EvaluationRow({}, Spread({0}), 1, {}))));
+  POMPC_ASSIGN_OR_RETURN(files[kLosses],
+                         open(kLosses, CsvHeader(LossesRow(options.stat_names, stats, 1, {}))));
+  POMPC_ASSIGN_OR_RETURN(files[kLines], open(kLines, ""));
   POMPC_ASSIGN_OR_RETURN(
-      std::tie(records->names_[kEvents], records->files_[kEvents]),
+      std::tie(records->event_file_, files[kEvents]),
       OpenNextEventFile({.folder = options.folder,
                          .kept_bytes = options.kept_bytes,
                          .kept_step = options.kept_decisions * options.action_repeat,
@@ -199,7 +197,8 @@ absl::Status RunRecords::Append(const Additions& additions) {
 std::map<std::string, int64_t> RunRecords::record_bytes() const {
   absl::MutexLock lock(&mu_);
   std::map<std::string, int64_t> bytes = earlier_events_;
-  for (int file = 0; file < kFiles; ++file) bytes[names_[file]] = files_[file]->bytes();
+  for (int file = 0; file < kEvents; ++file) bytes[kNames[file]] = files_[file]->bytes();
+  bytes[event_file_] = files_[kEvents]->bytes();
   return bytes;
 }
 

@@ -83,6 +83,8 @@ class RunRecords {
  private:
   // The files that are written; the value is the place in files_.
   enum File { kReturns, kEvaluations, kLosses, kLines, kEvents, kFiles };
+  static constexpr const char* kNames[kEvents] = {"returns.csv", "evaluations.csv", "losses.csv",
+                                                  "records.jsonl"};
   // What is to be appended to each.
   using Additions = std::array<std::string, kFiles>;
 
@@ -96,7 +98,7 @@ class RunRecords {
   const std::vector<const char*> stat_names_;
   mutable absl::Mutex mu_;
   std::array<std::unique_ptr<RecordFile>, kFiles> files_ ABSL_GUARDED_BY(mu_);
-  std::array<std::string, kFiles> names_ ABSL_GUARDED_BY(mu_);
+  std::string event_file_ ABSL_GUARDED_BY(mu_);  // Its name.
   // Length of the event files of earlier processes.
   std::map<std::string, int64_t> earlier_events_ ABSL_GUARDED_BY(mu_);
 };
