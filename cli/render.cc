@@ -8,8 +8,8 @@
 #include "absl/strings/str_format.h"
 #include "actor/env/environment.h"
 #include "actor/loop/acting_policy.h"
-#include "actor/render/renderer.h"
-#include "actor/render/video_file.h"
+#include "actor/loop/episodes.h"
+#include "actor/render/episode_video.h"
 #include "cli/eval.h"
 #include "common/base/rng.h"
 #include "common/base/signal.h"
@@ -45,11 +45,7 @@ absl::StatusOr<std::string> RenderVideo(const RenderVideoOptions& options) {
   POMPC_ASSIGN_OR_RETURN(const RunCheckpoint checkpoint, LoadRunCheckpoint(options.checkpoint));
   POMPC_ASSIGN_OR_RETURN(const v1::ParameterSnapshot snapshot, SnapshotOf(checkpoint));
   const v1::RunConfig& config = checkpoint.config;
-  EnvironmentOptions environment = {.task = config.environment().task(),
-                                    .action_repeat = config.environment().action_repeat()};
-  if (config.environment().has_episode_steps()) {
-    environment.episode_steps = config.environment().episode_steps();
-  }
+  const EnvironmentOptions environment = EnvironmentOptionsOf(config.environment());
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Environment> played, CreateEnvironment(environment));
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<ActingPolicy> policy,
                          ActingPolicy::Create(config, checkpoint.books.sizes(),
@@ -58,15 +54,11 @@ absl::StatusOr<std::string> RenderVideo(const RenderVideoOptions& options) {
                                                .keep_candidates = options.candidates}));
   POMPC_RETURN_IF_ERROR(policy->Load(snapshot));
   POMPC_ASSIGN_OR_RETURN(
-      const std::unique_ptr<Renderer> renderer,
-      Renderer::Create(environment, {options.width, options.height, options.camera}));
-  const EnvironmentSpec& spec = played->spec();
-  const double pictures_per_second =
-      1 / (spec.control_timestep_seconds * environment.action_repeat);
-  POMPC_ASSIGN_OR_RETURN(
-      const std::unique_ptr<VideoFile> video,
-      VideoFile::Create(options.output, {options.width, options.height, pictures_per_second}));
+      const std::unique_ptr<EpisodeVideo> video,
+      EpisodeVideo::Create(environment, {options.width, options.height, options.camera},
+                           options.output));
 
+  const EnvironmentSpec& spec = played->spec();
   std::string result;
   at::Tensor observation = at::empty({1, spec.observation_dim}, at::kFloat);
   const auto observed = absl::MakeSpan(observation.data_ptr<float>(), spec.observation_dim);
@@ -85,12 +77,7 @@ absl::StatusOr<std::string> RenderVideo(const RenderVideoOptions& options) {
           policy->Act(observation, at::full({1}, returns.empty(), at::kBool), step++));
       played->SaveState(&state);
       const DrawnCandidates candidates(decision);
-      // A control step's reward is at most 1 in these tasks.
-      const ReturnPlot plot = {returns, spec.episode_steps / environment.action_repeat,
-                               static_cast<double>(spec.episode_steps)};
-      POMPC_ASSIGN_OR_RETURN(const absl::Span<const uint8_t> picture,
-                             renderer->Draw(state, candidates.view(), plot));
-      POMPC_RETURN_IF_ERROR(video->Add(picture));
+      POMPC_RETURN_IF_ERROR(video->Add(state, candidates.view(), returns));
       POMPC_ASSIGN_OR_RETURN(
           const StepResult next,
           played->Step({decision.action.data_ptr<float>(), static_cast<size_t>(spec.action_dim)},

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <system_error>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/time/time.h"
@@ -19,11 +20,29 @@ namespace pompc {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+// Of the summary; empty if there are none.
+std::string VideosLine(const std::string& run_dir) {
+  int64_t count = 0;
+  std::error_code error;
+  for (fs::directory_iterator i(VideoFolder(run_dir), error), end; !error && i != end;
+       i.increment(error)) {
+    if (absl::StartsWith(i->path().filename().string(), "steps-")) ++count;
+  }
+  if (count == 0) return "";
+  return absl::StrFormat("  videos/                 of the evaluations: %d\n", count);
+}
+
+}  // namespace
+
 std::string DefaultRunDir(const v1::RunConfig& config) {
   return absl::StrFormat(
       "runs/%s-%s-s%d-%s", config.environment().task(), config.preset(), config.seed(),
       absl::FormatTime("%Y%m%d-%H%M%S", RealClock()->Now(), absl::LocalTimeZone()));
 }
+
+std::string VideoFolder(const std::string& run_dir) { return run_dir + "/videos"; }
 
 absl::Status PrepareRunDir(const TrainOptions& options) {
   const fs::path dir = options.run_dir;
@@ -70,10 +89,11 @@ void PrintSummary(const TrainOptions& options, const v1::RunStatus& status, bool
       "  returns.csv, losses.csv every episode; losses every few updates\n"
       "  records.jsonl           all of these; tensorboard/ too, for tensorboard --logdir\n"
       "  config.textproto        the resolved config; logs/ one log per process\n"
+      "%s"
       "\nNext:\n"
       "  pompc eval --checkpoint %s/checkpoint.safetensors\n"
       "  pompc render --checkpoint %s/checkpoint.safetensors\n",
-      dir.c_str(), dir.c_str(), dir.c_str());
+      dir.c_str(), VideosLine(dir).c_str(), dir.c_str(), dir.c_str());
   if (finished) {
     std::printf("  pompc train --resume %s --set total_decisions=%ld\n", dir.c_str(),
                 static_cast<long>(2 * options.config.total_decisions()));

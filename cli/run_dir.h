@@ -15,6 +15,9 @@ namespace pompc {
 // runs/TASK-PRESET-sSEED-TIME of a new run.
 std::string DefaultRunDir(const v1::RunConfig& config);
 
+// Of the evaluations, with evaluation.video.
+std::string VideoFolder(const std::string& run_dir);
+
 // Creates options.run_dir and writes the resolved config there. NOT_FOUND: nothing to resume.
 // FAILED_PRECONDITION: it holds a run already, but options.resume is not set. ABORTED: a learner is
 // at work there. Others: those of the file system.

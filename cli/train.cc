@@ -144,7 +144,9 @@ class Run {
     for (int i = 0; i < config.actor().num_actors(); ++i) {
       POMPC_RETURN_IF_ERROR(AddActor("actor", i));
     }
-    POMPC_RETURN_IF_ERROR(AddActor("evaluator", 0));
+    std::vector<std::string> more;
+    if (config.evaluation().video()) more = {"--video-dir", VideoFolder(options_.run_dir)};
+    POMPC_RETURN_IF_ERROR(AddActor("evaluator", 0, more));
     return WriteFileAtomically(options_.run_dir + "/metrics_targets.json",
                                absl::StrCat("[\n", absl::StrJoin(targets_, ",\n"), "\n]\n"));
   }
@@ -152,11 +154,13 @@ class Run {
  private:
   std::string Program(const std::string& name) const { return programs_ + "/" + name; }
 
-  absl::Status AddActor(const std::string& role, int index) {
-    return Add(role == "actor" ? absl::StrCat(role, "-", index) : role,
-               {Program("pompc-actor"), "--learner", learner_address(), "--role", role, "--index",
-                absl::StrCat(index)},
-               true);
+  absl::Status AddActor(const std::string& role, int index,
+                        const std::vector<std::string>& more = {}) {
+    std::vector<std::string> argv = {
+        Program("pompc-actor"), "--learner", learner_address(), "--role", role, "--index",
+        absl::StrCat(index)};
+    argv.insert(argv.end(), more.begin(), more.end());
+    return Add(role == "actor" ? absl::StrCat(role, "-", index) : role, std::move(argv), true);
   }
 
   absl::Status Add(const std::string& name, std::vector<std::string> argv, bool may_leave) {

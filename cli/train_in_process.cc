@@ -8,11 +8,13 @@
 #include <deque>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "actor/loop/evaluation_videos.h"
 #include "actor/loop/evaluator.h"
 #include "cli/in_process_run.h"
 #include "cli/progress.h"
@@ -78,10 +80,14 @@ class Recorder {
     return records_->AddLosses(values, Moment());
   }
 
-  absl::Status Evaluate(const InProcessRun& run, Evaluator& evaluator, const Event& stop) {
+  // videos: null for none.
+  absl::Status Evaluate(const InProcessRun& run, Evaluator& evaluator, EvaluationVideos* videos,
+                        const Event& stop) {
     const absl::Time start = clock_->Now();
     POMPC_ASSIGN_OR_RETURN(const std::vector<v1::Episode> episodes,
-                           evaluator.Evaluate(run.Snapshot(), clock_, stop));
+                           evaluator.Evaluate(run.Snapshot(), clock_, stop,
+                                              videos == nullptr ? nullptr : videos->recording()));
+    if (videos != nullptr) videos->Make(episodes.front(), stop);
     evaluating_ += clock_->Now() - start;
     Evaluation evaluation{.decisions_at = run.decisions()};
     for (const v1::Episode& episode : episodes) evaluation.returns.push_back(episode.return_());
@@ -179,6 +185,10 @@ absl::Status TrainInProcess(const TrainOptions& options) {
                                            .kept_bytes = {},
                                            .now = RealClock()->Now()}));
   Recorder recorder(config, std::move(records));
+  std::optional<EvaluationVideos> videos;
+  if (config.evaluation().video()) {
+    videos.emplace(config.environment(), VideoFolder(options.run_dir));
+  }
   std::printf("Training %s with preset %s, seed %s, in one process, into %s\n",
               config.environment().task().c_str(), config.preset().c_str(),
               absl::StrCat(config.seed()).c_str(), options.run_dir.c_str());
@@ -195,7 +205,8 @@ absl::Status TrainInProcess(const TrainOptions& options) {
         run->trained() && (run->decisions() >= next_evaluation || run->Complete());
     if (evaluate) {
       next_evaluation = (run->decisions() / every + 1) * every;
-      const absl::Status evaluated = recorder.Evaluate(*run, *evaluator, stop);
+      const absl::Status evaluated =
+          recorder.Evaluate(*run, *evaluator, videos.has_value() ? &*videos : nullptr, stop);
       if (!evaluated.ok() && !absl::IsCancelled(evaluated)) return evaluated;
     }
     recorder.Show(evaluate || run->Complete());

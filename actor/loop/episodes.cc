@@ -7,13 +7,17 @@
 
 namespace pompc {
 
-absl::StatusOr<std::unique_ptr<Episodes>> Episodes::Create(const v1::EnvironmentConfig& config,
-                                                           int count, int threads, bool busy) {
+EnvironmentOptions EnvironmentOptionsOf(const v1::EnvironmentConfig& config) {
   EnvironmentOptions options{.task = config.task(), .action_repeat = config.action_repeat()};
   if (config.has_episode_steps()) options.episode_steps = config.episode_steps();
-  POMPC_ASSIGN_OR_RETURN(
-      std::unique_ptr<EnvironmentBatch> batch,
-      EnvironmentBatch::Create(options, count, std::min(count, threads) + (busy ? 1 : 0)));
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<Episodes>> Episodes::Create(const v1::EnvironmentConfig& config,
+                                                           int count, int threads, bool busy) {
+  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<EnvironmentBatch> batch,
+                         EnvironmentBatch::Create(EnvironmentOptionsOf(config), count,
+                                                  std::min(count, threads) + (busy ? 1 : 0)));
   return std::unique_ptr<Episodes>(new Episodes(config, std::move(batch)));
 }
 

@@ -21,6 +21,9 @@
 
 namespace pompc {
 
+// Of the environments of a run.
+EnvironmentOptions EnvironmentOptionsOf(const v1::EnvironmentConfig& config);
+
 class Episodes {
  public:
   // `count` environments of the config's task, stepped by `threads` threads; the calling thread is
@@ -38,6 +41,7 @@ class Episodes {
   const v1::TaskSizes& sizes() const { return sizes_; }
 
   void Seed(int e, uint32_t seed) { batch_->environment(e).Seed(seed); }
+  void SaveState(int e, EnvironmentState* state) const { batch_->environment(e).SaveState(state); }
   // Begins environment e's next episode.
   absl::Status Start(int e);
   // One decision of every environment. actions: [E, A] float32, contiguous. The results, [E], are

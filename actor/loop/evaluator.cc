@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "actor/loop/episode_reporter.h"
+#include "actor/loop/evaluation_videos.h"
 #include "common/base/log.h"
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
@@ -42,7 +43,8 @@ Evaluator::Evaluator(const v1::RunConfig& config, std::unique_ptr<Episodes> epis
     : seed_(config.seed()), episodes_(std::move(episodes)), policy_(std::move(policy)) {}
 
 absl::StatusOr<std::vector<v1::Episode>> Evaluator::Evaluate(const v1::ParameterSnapshot& snapshot,
-                                                             Clock* clock, const Event& stop) {
+                                                             Clock* clock, const Event& stop,
+                                                             EpisodeRecording* recording) {
   POMPC_RETURN_IF_ERROR(policy_->Load(snapshot));
   const int count = episodes_->count();
   for (int e = 0; e < count; ++e) {
@@ -51,6 +53,7 @@ absl::StatusOr<std::vector<v1::Episode>> Evaluator::Evaluate(const v1::Parameter
     episodes_->Seed(e, static_cast<uint32_t>(seed));
     POMPC_RETURN_IF_ERROR(episodes_->Start(e));
   }
+  if (recording != nullptr) *recording = {};
   std::vector<v1::Episode> finished(count);
   int running = count;
   for (uint64_t decision = 0; running > 0; ++decision) {
@@ -60,8 +63,11 @@ absl::StatusOr<std::vector<v1::Episode>> Evaluator::Evaluate(const v1::Parameter
                            policy_->Act(episodes_->observations(), episodes_->starts(),
                                         kFirstDecisionStep + decision));
     episodes_->CountPlan(absl::ToDoubleSeconds(clock->Now() - start), plan.num_nonfinite > 0);
+    const bool record = recording != nullptr && finished.front().decisions() == 0;
+    if (record) episodes_->SaveState(0, &recording->states.emplace_back());
     POMPC_ASSIGN_OR_RETURN(const absl::Span<const StepResult> results,
                            episodes_->Step(plan.action));
+    if (record) recording->returns.push_back(episodes_->tally(0).return_());
     for (int e = 0; e < count; ++e) {
       if (!results[e].terminated && !results[e].truncated) continue;
       if (finished[e].decisions() == 0) {
@@ -79,7 +85,7 @@ absl::StatusOr<std::vector<v1::Episode>> Evaluator::Evaluate(const v1::Parameter
 }
 
 absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> index,
-                          const ActingPeers& peers) {
+                          const ActingPeers& peers, EvaluationVideos* videos) {
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Evaluator> evaluator, Evaluator::Create(config));
   Gauge* const params_version = peers.metrics->GetGauge("pompc_actor_params_version");
   Gauge* const params_received =
@@ -121,18 +127,20 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
     if (!finished && (!snapshot.trained() || snapshot.decisions() < next_at)) continue;
     params_version->Set(static_cast<double>(snapshot.version()));
     params_received->Set(absl::ToDoubleSeconds(peers.clock->Now() - absl::UnixEpoch()));
-    absl::StatusOr<std::vector<v1::Episode>> episodes =
-        evaluator->Evaluate(snapshot, peers.clock, *peers.stop);
+    absl::StatusOr<std::vector<v1::Episode>> episodes = evaluator->Evaluate(
+        snapshot, peers.clock, *peers.stop, videos == nullptr ? nullptr : videos->recording());
     if (absl::IsCancelled(episodes.status())) break;
     if (!episodes.ok()) return episodes.status();
     POMPC_LOG(INFO) << "evaluated decisions=" << snapshot.decisions()
                     << " params_version=" << snapshot.version()
                     << " mean_return=" << MeanReturn(*episodes);
+    const v1::Episode first = episodes->front();
     for (v1::Episode& episode : *episodes) {
       episode.set_actor_index(join->index());
       reporter.Add(std::move(episode));
     }
     next_at = next_after(snapshot.decisions());
+    if (videos != nullptr) videos->Make(first, *peers.stop);
   }
   const absl::Status flushed = reporter.Flush(peers.clock->Now() + kFlushTime);
   if (!flushed.ok()) POMPC_LOG(WARNING) << "left with something unsent: " << flushed;

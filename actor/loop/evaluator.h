@@ -14,6 +14,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "actor/env/environment.h"
 #include "actor/loop/acting_policy.h"
 #include "actor/loop/episodes.h"
 #include "actor/loop/peers.h"
@@ -22,6 +23,14 @@
 #include "proto/pompc/v1/learner.pb.h"
 
 namespace pompc {
+
+class EvaluationVideos;
+
+// One episode as it was played.
+struct EpisodeRecording {
+  std::vector<EnvironmentState> states;  // Before each decision.
+  std::vector<double> returns;           // After each decision.
+};
 
 class Evaluator {
  public:
@@ -32,10 +41,12 @@ class Evaluator {
   const v1::TaskSizes& sizes() const { return episodes_->sizes(); }
 
   // Blocks for the episodes. A snapshot that is not trained acts at random. The episodes are
-  // complete but for actor_index, in the order of their start states. CANCELLED: `stop` was raised.
-  // INVALID_ARGUMENT: the snapshot does not fit.
+  // complete but for actor_index, in the order of their start states; the first one is recorded in
+  // `recording`, unless that is null. CANCELLED: `stop` was raised. INVALID_ARGUMENT: the snapshot
+  // does not fit.
   absl::StatusOr<std::vector<v1::Episode>> Evaluate(const v1::ParameterSnapshot& snapshot,
-                                                    Clock* clock, const Event& stop);
+                                                    Clock* clock, const Event& stop,
+                                                    EpisodeRecording* recording = nullptr);
 
  private:
   Evaluator(const v1::RunConfig& config, std::unique_ptr<Episodes> episodes,
@@ -48,12 +59,13 @@ class Evaluator {
 
 // The life of an evaluator process: joins the run as `index` (JoinRequest.index), evaluates the
 // newest trained snapshot whenever its decisions have reached the next multiple of
-// config.evaluation.every_decisions, and always the snapshot with which the run is finished.
+// config.evaluation.every_decisions, and always the snapshot with which the run is finished. With
+// `videos`, makes one of each evaluation when that is reported, before it looks for the next.
 //
 // Blocks until the run is finished or `stop` is raised: OK. UNAVAILABLE: no learner for 5 minutes.
 // Others: a snapshot that does not fit, or an environment that does not start.
 absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> index,
-                          const ActingPeers& peers);
+                          const ActingPeers& peers, EvaluationVideos* videos = nullptr);
 
 }  // namespace pompc
 

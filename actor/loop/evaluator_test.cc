@@ -57,6 +57,24 @@ TEST(EvaluatorTest, AnotherEvaluatorOfTheSameRunGivesTheSameReturns) {
   EXPECT_EQ(returns[0], returns[1]);
 }
 
+TEST(EvaluatorTest, RecordsItsFirstEpisode) {
+  auto evaluator = Evaluator::Create(TestConfig());
+  ASSERT_TRUE(evaluator.ok());
+  FakeClock clock;
+  Event stop;
+  EpisodeRecording recording;
+  for (int64_t version : {1, 2}) {
+    const auto episodes = (*evaluator)
+                              ->Evaluate(TrainedSnapshot(TestConfig(), version, 0, version), &clock,
+                                         stop, &recording);
+    ASSERT_TRUE(episodes.ok());
+    ASSERT_THAT(recording.states, SizeIs(6));
+    for (int64_t i = 0; i < 6; ++i) EXPECT_EQ(recording.states[i].episode_step, 2 * i);
+    ASSERT_THAT(recording.returns, SizeIs(6));
+    EXPECT_EQ(recording.returns.back(), episodes->front().return_());
+  }
+}
+
 TEST(EvaluatorTest, StopsInTheMiddleOfAnEvaluation) {
   auto evaluator = Evaluator::Create(TestConfig());
   ASSERT_TRUE(evaluator.ok());

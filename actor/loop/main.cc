@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "actor/loop/actor_loop.h"
 #include "actor/loop/episodes.h"
+#include "actor/loop/evaluation_videos.h"
 #include "actor/loop/evaluator.h"
 #include "actor/loop/peers.h"
 #include "common/base/clock.h"
@@ -44,6 +45,7 @@ struct Flags {
   std::string role = "actor";
   std::optional<int64_t> index;
   std::string metrics_listen;
+  std::string video_dir;
   RpcSecurity security;
 };
 
@@ -113,7 +115,9 @@ absl::Status Run(const Flags& flags) {
   peers.parameters = &parameters;
   if (flags.role == "evaluator") {
     at::set_num_threads(config.evaluation().threads());
-    return RunEvaluator(config, flags.index, peers);
+    std::optional<EvaluationVideos> videos;
+    if (!flags.video_dir.empty()) videos.emplace(config.environment(), flags.video_dir);
+    return RunEvaluator(config, flags.index, peers, videos.has_value() ? &*videos : nullptr);
   }
   at::set_num_threads(config.actor().threads());
   return RunActor(flags, config, channel, peers);
@@ -133,6 +137,8 @@ int Main(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "Serve Prometheus metrics here: host:port or :port");
+  app.add_option("--video-dir", flags.video_dir,
+                 "An evaluator leaves a video of each evaluation here");
   AddSecurityFlags(&app, &flags.security, /*serves=*/false);
   app.set_version_flag("--version", POMPC_VERSION);
   try {
