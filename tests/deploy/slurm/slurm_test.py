@@ -136,8 +136,11 @@ def metrics(of):
             text = urllib.request.urlopen(f"http://{entry['targets'][0]}/metrics", timeout=5).read().decode()
         except (OSError, ValueError):
             continue  # Gone, or about to come.
+        labels = entry["labels"]
+        expect(set(labels) == {"run", "task", "preset", "seed", "role", "process"} and all(labels.values()) and
+               labels["role"] in ("learner", "actor", "evaluator"), f"labels that rules do not know: {entry}")
         lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
-        found[entry["labels"]["process"]] = {name: float(value) for name, value in lines}
+        found[labels["process"]] = {name: float(value) for name, value in lines}
     return found
 
 
