@@ -1,5 +1,7 @@
 #include "learner/core/losses.h"
 
+#include <array>
+#include <cstdint>
 #include <vector>
 
 #include "common/model/gpu_layers.h"
@@ -29,13 +31,23 @@ at::Tensor TimeMeanOf(const at::Tensor& x, int64_t time_dim, at::IntArrayRef oth
   return TimeMean(x.mean(others), rho);
 }
 
-// The same of (x - y)^2, x and y [T, B, L], each window's times its weight. No gradient reaches y.
-at::Tensor SquaredError(const at::Tensor& x, const at::Tensor& y, const Batch& batch, double rho) {
-  if (batch.weights.defined()) {
-    return TimeMeanOf((x - y).square() * batch.weights.unsqueeze(-1), 0, {1, 2}, rho);
+// Sets consistency and model_error from z_1 .. z_T, reached, and h(o_1) .. h(o_T), encoded, both
+// [T, B, L]. No gradient reaches `encoded`.
+void CompareLatents(const at::Tensor& reached, const at::Tensor& encoded, const Batch& batch,
+                    double rho, ModelLoss* loss) {
+  constexpr std::array<int64_t, 2> kOthers = {1, 2};
+  const GpuLayers* const gpu = batch.weights.defined() ? nullptr : GpuLayersOf(reached);
+  if (gpu != nullptr) {  // One kernel, gradient included.
+    loss->consistency = gpu->TimeMeanOf(reached, 0, rho, encoded);
+    loss->model_error = (reached.detach() - encoded).square().mean(kOthers);
+    return;
   }
-  if (const GpuLayers* gpu = GpuLayersOf(x)) return gpu->TimeMeanOf(x, 0, rho, y);
-  return TimeMean((x - y).square().mean(at::IntArrayRef{1, 2}), rho);
+  const at::Tensor errors = (reached - encoded).square();
+  const at::Tensor means = errors.mean(kOthers);
+  loss->model_error = means.detach();
+  loss->consistency = batch.weights.defined()
+                          ? TimeMeanOf(errors * batch.weights.unsqueeze(-1), 0, kOthers, rho)
+                          : TimeMean(means, rho);
 }
 
 // 1 while the episode goes on after reaching z, by the model's prediction. [..]
@@ -181,8 +193,7 @@ ModelLoss ComputeModelLoss(const WorldModel& tracked, const v1::LearningConfig& 
 
   ModelLoss loss;
   loss.latents = z.detach();
-  loss.consistency = SquaredError(reached, encoded_next, batch, rho);
-  loss.model_error = (reached.detach() - encoded_next).square().mean(at::IntArrayRef{1, 2});
+  CompareLatents(reached, encoded_next, batch, rho, &loss);
   loss.reward = TimeMeanOf(
       Weighted(TwoHotCrossEntropy(tracked.RewardLogits(za), batch.reward, tracked.bins()), batch),
       0, {1}, rho);
