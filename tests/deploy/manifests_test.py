@@ -232,6 +232,18 @@ def check_autoscaler():
     for rule in rules:
         for name in re.findall(r"pompc_\w+", rule["seriesQuery"] + rule["metricsQuery"]):
             expect(f"`{name}` | counter" in table, f"{folder.name}: actors have no counter {name}")
+    # An actor that waits for replay for 15 s of each minute, and for parameters for 6 s more.
+    query = rules[0]["metricsQuery"].replace("<<.GroupBy>>", "pod").replace("<<.LabelMatchers>>", 'namespace="run"')
+    waited = lambda what, seconds: {"series": f'pompc_actor_{what}_wait_seconds_total{{namespace="run",pod="a"}}',
+                                    "values": f"0+{seconds}x10"}
+    test = {"tests": [{"interval": "1m", "input_series": [waited("upload", 15), waited("params", 6)],
+                       "promql_expr_test": [{"expr": query, "eval_time": "5m", "exp_samples": [
+                           {"labels": '{pod="a"}', "value": 0.65}]}]}]}
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        yaml.dump(test, file)
+        file.flush()
+        tested = subprocess.run(["promtool", "test", "rules", file.name], capture_output=True, text=True)
+    expect(tested.returncode == 0, f"{folder.name}: {tested.stdout}{tested.stderr}")
 
 
 def check_recipe():
