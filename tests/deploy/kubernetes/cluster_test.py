@@ -80,6 +80,10 @@ def pods(component=None, namespace=NAMESPACE):
             if "deletionTimestamp" not in p["metadata"] and p["status"]["phase"] in ("Pending", "Running")]
 
 
+def component_of(pod):
+    return pod["metadata"]["labels"]["app.kubernetes.io/component"]
+
+
 def ready(pod):
     return any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
 
@@ -185,9 +189,9 @@ def volume(number, size="1Gi"):
                      "hostPath": {"path": str(folder), "type": "Directory"}}}
 
 
-def apply(overlay, total_decisions=None, namespace=NAMESPACE, cpu=None):
+def apply(overlay, total_decisions=None, namespace=NAMESPACE, cpu=None, component=None):
     """With validation by the server; `total_decisions` as another run.textproto would say it, `cpu`: what
-    each pod requests, where nodes of two cores are too small for the overlay."""
+    each pod requests, where nodes of two cores are too small for the overlay; `component`: added to it."""
     folder = STATE / "kustomization"
     folder.mkdir(exist_ok=True)
     kustomization = {"resources": [os.path.relpath(FILES / "overlays" / overlay, folder)]}
@@ -197,6 +201,10 @@ def apply(overlay, total_decisions=None, namespace=NAMESPACE, cpu=None):
         kustomization["generatorOptions"] = {"disableNameSuffixHash": True}
         kustomization["configMapGenerator"] = [
             {"name": "pompc-run", "behavior": "merge", "files": ["run.textproto"]}]
+    if component:
+        kustomization["components"] = [os.path.relpath(FILES / "components" / component, folder)]
+        kustomization["images"] = [
+            {"name": "pompc-servers", "newName": "localhost/pompc-servers", "newTag": "0.1.0"}]
     if cpu:
         path = "/spec/template/spec/containers/0/resources/requests/cpu"
         kustomization["patches"] = [{"target": {"kind": "Job|StatefulSet|Deployment"},
@@ -316,31 +324,31 @@ def it_learns():
     wait_for("a return of 300", lambda: watch.best_return > 300, patience=4 * PATIENCE)
 
 
-def connected():
+def connected(namespace):
     """{(client, server)}: components between which gRPC connections stand, as servers' pods see them."""
-    component = lambda pod: pod["metadata"]["labels"]["app.kubernetes.io/component"]
-    role_of, found = {p["status"]["podIP"]: component(p) for p in pods()}, set()
-    for server in pods():
-        process = process_of(server, f"pompc-{component(server).replace('evaluator', 'actor')}")
+    role_of, found = {p["status"]["podIP"]: component_of(p) for p in pods(namespace=namespace)}, set()
+    for server in pods(namespace=namespace):
+        process = process_of(server, f"pompc-{component_of(server).replace('evaluator', 'actor')}")
         for table in ("tcp", "tcp6"):
             for line in pathlib.Path(f"/proc/{process}/net/{table}").read_text().splitlines()[1:]:
                 local, remote, state = line.split()[1:4]
                 # The last four bytes of an address are those of IPv4, the other way round.
                 client = role_of.get(".".join(map(str, reversed(bytes.fromhex(remote.split(":")[0][-8:])))))
                 if state == "01" and int(local.split(":")[1], 16) in (7000, 7201) and client:  # Established.
-                    found.add((client, component(server)))
+                    found.add((client, component_of(server)))
     return found
 
 
-def connections_are_the_policies():
-    """Who is connected to whom is what the network policies let through, and all of it. (The network of
-    this cluster does not enforce them.)"""
-    policies = api.get(f"/apis/networking.k8s.io/v1/namespaces/{NAMESPACE}/networkpolicies")["items"]
+def connections_are_the_policies(namespace=NAMESPACE, without=()):
+    """Who is connected to whom is what the network policies let through, and all of it but `without`. (The
+    network of this cluster does not enforce them.)"""
+    policies = api.get(f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies")["items"]
+    present = {component_of(p) for p in pods(namespace=namespace)}
     allowed = {(client, policy["metadata"]["name"]) for policy in policies
                for rule in policy["spec"]["ingress"] if rule["ports"] == [{"port": "grpc", "protocol": "TCP"}]
                for source in rule["from"] for client in source["podSelector"]["matchExpressions"][0]["values"]
-               if client != "relay"}  # There is none in this run.
-    found = wait_for("all of them are connected", lambda: (now := connected()) >= allowed and now)
+               if client in present} - set(without)
+    found = wait_for("all of them are connected", lambda: (now := connected(namespace)) >= allowed and now)
     expect(found == allowed, f"connected {sorted(found)}, but allowed {sorted(allowed)}")
 
 
@@ -407,6 +415,21 @@ def tls_overlay_trains():
     cluster("kubectl", "delete", "namespace", "secure")
 
 
+def relays_pass_parameters_on():
+    """Actors and evaluator ask relays, and only these the learner."""
+    for number in range(3):
+        cluster("kubectl", "apply", "-f", "-", stdin=json.dumps(volume(f"relays-{number}")))
+    cluster("kubectl", "create", "namespace", "relays")
+    apply("cpu-small", namespace="relays", cpu="100m", component="relays")
+    of = lambda component, name: [metrics(p).get(name, 0) for p in pods(component, "relays")]
+    wait_for("decisions with relays", lambda: any(d > 300 for d in of("learner", "pompc_learner_decisions")))
+    wait_for("relays have the learner, and the others relays", lambda: (
+        of("learner", "pompc_learner_subscribers") == [2] and sum(of("relay", "pompc_relay_subscribers")) == 3))
+    connections_are_the_policies("relays", without=[
+        ("actor", "learner"), ("evaluator", "learner"), ("relay", "relay")])
+    cluster("kubectl", "delete", "namespace", "relays")
+
+
 def one_machine_file():
     cluster("kubectl", "apply", "-f", "-", stdin=json.dumps(volume("one-machine")))
     cluster("kubectl", "create", "namespace", "one")
@@ -451,8 +474,8 @@ def gpu_overlay_is_scheduled():
 
 STEPS = (comes_up, connections_are_the_policies, actor_is_killed, actors_are_scaled, learner_is_killed,
          learner_is_deleted, replay_is_killed, node_dies, link_is_cut, rolls, node_is_drained, it_learns,
-         rows_are_even, the_run_completes, tls_overlay_trains, one_machine_file, other_overlays_are_accepted,
-         gpu_overlay_is_scheduled)
+         rows_are_even, the_run_completes, tls_overlay_trains, relays_pass_parameters_on, one_machine_file,
+         other_overlays_are_accepted, gpu_overlay_is_scheduled)
 START = time.monotonic()
 
 
