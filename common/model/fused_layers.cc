@@ -264,7 +264,7 @@ const GpuLayers* GpuLayersOf(const at::Tensor& t) {
 
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   if (const GpuLayers* gpu = GpuLayersOf(x)) {
-    return gpu->Linear(x, weight, bias, NeedsGradient({x, weight, bias}));
+    return gpu->Linear(x, weight, bias, /*wide=*/false, NeedsGradient({x, weight, bias}));
   }
   if (!OnKernels(x)) {
     if (weight.dim() == 2) return at::linear(x, weight, bias);
@@ -275,6 +275,13 @@ at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
     return LinearFunction::forward(nullptr, dense, weight, bias);
   }
   return LinearFunction::apply(dense, weight, bias);
+}
+
+at::Tensor TwoHotLogits(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (const GpuLayers* gpu = GpuLayersOf(x)) {
+    return gpu->Linear(x, weight, bias, /*wide=*/true, NeedsGradient({x, weight, bias}));
+  }
+  return Linear(x, weight, bias);
 }
 
 at::Tensor NormedLinear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,

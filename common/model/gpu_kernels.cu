@@ -356,7 +356,8 @@ __global__ void TwoHotKernel(TwoHotRows bins, const float* logits, const float* 
   const int size = static_cast<int>(bins.size);
   const float low = static_cast<float>(bins.min), high = static_cast<float>(bins.max);
   const float step = static_cast<float>((bins.max - bins.min) / static_cast<double>(size - 1));
-  const float* l = logits + row * size;
+  const int width = static_cast<int>(bins.width);
+  const float* l = logits + row * width;
   SoftmaxRow<kPerLane> s;
   s.Load(bins, l, low, step, lane);
   if constexpr (kTask == TwoHotTask::kDecode) {
@@ -366,9 +367,9 @@ __global__ void TwoHotKernel(TwoHotRows bins, const float* logits, const float* 
 #pragma unroll
     for (int i = 0; i < kPerLane; ++i) {
       const int k = lane + i * kWarp;
-      if (k < size) {
-        out[row * size + k] = scale * s.e[i] * (low + step * static_cast<float>(k) - s.expectation);
-      }
+      if (k >= width) continue;
+      const float position = low + step * static_cast<float>(k);
+      out[row * width + k] = k < size ? scale * s.e[i] * (position - s.expectation) : 0.0f;
     }
   } else {
     const TwoHot hot = TwoHotOf(targets[row % num_targets], size, low, high, step);
@@ -383,11 +384,11 @@ __global__ void TwoHotKernel(TwoHotRows bins, const float* logits, const float* 
 #pragma unroll
       for (int i = 0; i < kPerLane; ++i) {
         const int k = lane + i * kWarp;
-        if (k >= size) continue;
-        float d = scale * s.e[i];
+        if (k >= width) continue;
+        float d = scale * s.e[i];  // 0 beyond the last bin.
         if (k == hot.lower) d -= g * (1.0f - hot.weight);
         if (k == hot.upper) d -= g * hot.weight;
-        out[row * size + k] = d;
+        out[row * width + k] = k < size ? d : 0.0f;
       }
     }
   }
@@ -573,17 +574,19 @@ __global__ void TimeMeanBackwardKernel(TimeRows rows, const float* x, const floa
   dx[i] = y != nullptr ? 2.0f * (x[i] - y[i]) * d : d;
 }
 
-constexpr int kPadThreads = 128;
-constexpr int kPadBlockColumns = 5 * kPadThreads;  // The widest odd layers here have 550 inputs.
+constexpr int kJoinThreads = 128;
+constexpr int kJoinBlockColumns = 5 * kJoinThreads;  // The widest odd layers here have 550 inputs.
 
-__global__ void __launch_bounds__(kPadThreads)
-    PadRowsKernel(int64_t cols, int64_t padded, const float* __restrict__ from,
-                  float* __restrict__ to) {
+__global__ void __launch_bounds__(kJoinThreads)
+    JoinRowsKernel(int64_t cols, int64_t more, int64_t padded, const float* __restrict__ a,
+                   const float* __restrict__ b, float* __restrict__ to) {
   const int64_t row = blockIdx.x;
 #pragma unroll 5
-  for (int64_t c = static_cast<int64_t>(blockIdx.y) * kPadThreads + threadIdx.x; c < padded;
-       c += static_cast<int64_t>(gridDim.y) * kPadThreads) {
-    to[row * padded + c] = c < cols ? from[row * cols + c] : 0.0f;
+  for (int64_t c = static_cast<int64_t>(blockIdx.y) * kJoinThreads + threadIdx.x; c < padded;
+       c += static_cast<int64_t>(gridDim.y) * kJoinThreads) {
+    to[row * padded + c] = c < cols          ? a[row * cols + c]
+                           : c < cols + more ? b[row * more + c - cols]
+                                             : 0.0f;
   }
 }
 
@@ -595,30 +598,68 @@ __device__ float Percentile(const float* sorted, int size, double q) {
          sorted[upper] * static_cast<float>(weight);
 }
 
-// One block with a thread for each number, which counts those before it.
+// Numbers in the order of their values; NaN is the greatest, as for LibTorch's sort.
+__device__ unsigned SortKey(float v) {
+  const unsigned bits = isnan(v) ? 0x7fffffffu : __float_as_uint(v);
+  return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+constexpr int kRankLanes = 4;  // Threads that share a number.
+
+// One block, which counts for each number those before it.
 __global__ void __launch_bounds__(kMaxPercentileSize)
     PercentileRangeKernel(int size, const float* x, float* out) {
   __shared__ float values[kMaxPercentileSize], sorted[kMaxPercentileSize];
-  const int i = static_cast<int>(threadIdx.x);
-  // NaN is the greatest, as for LibTorch's sort.
-  const auto less = [](float a, float b) { return a < b || (isnan(b) && !isnan(a)); };
-  if (i < size) values[i] = x[i];
-  __syncthreads();
-  if (i < size) {
-    const float v = values[i];
-    int rank = 0;
-    for (int j = 0; j < size; ++j) {
-      rank += less(values[j], v) || (j < i && !less(v, values[j])) ? 1 : 0;
-    }
-    sorted[rank] = v;
+  __shared__ unsigned long long keys[kMaxPercentileSize];
+  for (int i = threadIdx.x; i < size; i += blockDim.x) {
+    values[i] = x[i];
+    keys[i] = static_cast<unsigned long long>(SortKey(x[i])) << 32 | i;
   }
   __syncthreads();
-  if (i != 0) return;
+  const int lane = threadIdx.x % kRankLanes;
+  // All lanes of a number take the same turns.
+  for (int i = threadIdx.x / kRankLanes; i < size; i += blockDim.x / kRankLanes) {
+    const unsigned long long key = keys[i];
+    int rank = 0;
+#pragma unroll 8
+    for (int j = lane; j < size; j += kRankLanes) rank += keys[j] < key ? 1 : 0;
+    const unsigned group = ((1u << kRankLanes) - 1)
+                           << (threadIdx.x % kWarp / kRankLanes * kRankLanes);
+    for (int o = kRankLanes / 2; o > 0; o >>= 1) rank += __shfl_xor_sync(group, rank, o);
+    if (lane == 0) sorted[rank] = values[i];
+  }
+  __syncthreads();
+  if (threadIdx.x != 0) return;
   const float range = Percentile(sorted, size, 0.95) - Percentile(sorted, size, 0.05);
   out[0] = range < 1.0f ? 1.0f : range;
 }
 
-constexpr int kSelectBlocks = 64;  // For each row.
+// The sum of the squares that this block meets, to partial[block].
+__global__ void __launch_bounds__(kSumThreads)
+    SquareSumKernel(int64_t size, const float* x, float* partial) {
+  float sum = 0;
+  const bool quads = Aligned(x);
+  const int64_t count = quads ? size / 4 : 0;
+  const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
+#pragma unroll 4
+  for (int64_t i = Element(); i < count; i += stride) {
+    const float4 v = reinterpret_cast<const float4*>(x)[i];
+    sum += v.x * v.x + v.y * v.y + v.z * v.z + v.w * v.w;
+  }
+  for (int64_t i = 4 * count + Element(); i < size; i += stride) sum += x[i] * x[i];
+  sum = BlockSum(sum);
+  if (threadIdx.x == 0) partial[blockIdx.x] = sum;
+}
+
+__global__ void SquareRootKernel(const float* partial, float* out) {
+  float sum = 0;
+  for (int i = threadIdx.x; i < kNormBlocks; i += kSumThreads) sum += partial[i];
+  sum = BlockSum(sum);
+  if (threadIdx.x == 0) out[0] = sqrtf(sum);
+}
+
+constexpr int kSelectBlocks = 128;  // For each row.
+constexpr int kCopyBlocks = 528;    // For each copy.
 
 template <typename T>
 __device__ void CopyOverGrid(const T* __restrict__ from, T* __restrict__ to, int64_t size) {
@@ -628,20 +669,39 @@ __device__ void CopyOverGrid(const T* __restrict__ from, T* __restrict__ to, int
   }
 }
 
+__global__ void __launch_bounds__(kElementThreads) CopyMemoryKernel(MemoryCopies copies) {
+  const MemoryCopy copy = copies.copies[blockIdx.y];
+  const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
+  const int64_t quads = aligned(copy.from) && aligned(copy.to) ? copy.bytes / 16 : 0;
+  CopyOverGrid(static_cast<const float4*>(copy.from), static_cast<float4*>(copy.to), quads);
+  CopyOverGrid(static_cast<const char*>(copy.from) + 16 * quads,
+               static_cast<char*>(copy.to) + 16 * quads, copy.bytes - 16 * quads);
+}
+
 __global__ void SelectHeadsKernel(HeadTensors tensors, const int64_t* heads) {
   const HeadTensor tensor = tensors.tensors[blockIdx.y];
-  const float* from = tensor.from + heads[blockIdx.z] * tensor.size;
-  float* to = tensor.to + blockIdx.z * tensor.size;
-  if (tensor.size % 4 == 0 && Aligned(from) && Aligned(to)) {
-    CopyOverGrid(reinterpret_cast<const float4*>(from), reinterpret_cast<float4*>(to),
-                 tensor.size / 4);
+  const int64_t size = tensor.rows * tensor.cols, padded_size = tensor.rows * tensor.padded;
+  const float* from = tensor.from + heads[blockIdx.z] * size;
+  float* to = tensor.to + blockIdx.z * padded_size;
+  if (tensor.padded != tensor.cols) {
+    const int cols = static_cast<int>(tensor.cols), padded = static_cast<int>(tensor.padded);
+    for (int row = blockIdx.x; row < tensor.rows; row += gridDim.x) {
+#pragma unroll 4
+      for (int c = threadIdx.x; c < padded; c += blockDim.x) {
+        to[static_cast<int64_t>(row) * padded + c] =
+            c < cols ? from[static_cast<int64_t>(row) * cols + c] : 0.0f;
+      }
+    }
+  } else if (size % 4 == 0 && Aligned(from) && Aligned(to)) {
+    CopyOverGrid(reinterpret_cast<const float4*>(from), reinterpret_cast<float4*>(to), size / 4);
   } else {
-    CopyOverGrid(from, to, tensor.size);
+    CopyOverGrid(from, to, size);
   }
 }
 
 constexpr double kAdamBeta1 = 0.9, kAdamBeta2 = 0.999;
-constexpr int kAdamBlocks = 1056;  // 8 on each multiprocessor.
+// 4 on each multiprocessor: half of it stays free for what runs beside this.
+constexpr int kAdamBlocks = 528;
 
 __global__ void __launch_bounds__(kElementThreads)
     AdamKernel(AdamSettings adam, const float* norm, const float* step, float4* values,
@@ -670,7 +730,8 @@ __global__ void __launch_bounds__(kElementThreads)
     update(p.y, g.y, m.y, v.y);
     update(p.z, g.z, m.z, v.z);
     update(p.w, g.w, m.w, v.w);
-    values[i] = p, grads[i] = g, first[i] = m, second[i] = v;
+    values[i] = p, first[i] = m, second[i] = v;
+    if (factor != 1.0f) grads[i] = g;
   }
 }
 
@@ -725,7 +786,7 @@ template <TwoHotTask kTask>
 int LaunchTwoHot(const TwoHotRows& bins, const float* logits, const float* targets,
                  int64_t num_targets, const float* grad, float* out, Stream stream) {
   if (bins.rows == 0) return 0;
-  WithPerLane(bins.size, [&](auto per_lane) {
+  WithPerLane(bins.width, [&](auto per_lane) {
     TwoHotKernel<per_lane.value, kTask>
         <<<Blocks(bins.rows, kTwoHotWarps), kTwoHotWarps * kWarp, 0, stream>>>(
             bins, logits, targets, num_targets, grad, out);
@@ -754,29 +815,33 @@ int NormForward(const NormLayer& layer, In x, Out y, float* statistics, Stream s
   return cudaGetLastError();
 }
 
-int64_t NormScratchSize(const NormLayer& layer) {
+int64_t NormPartialSize(const NormLayer& layer) {
   return layer.heads * NormBlocks(layer) * 3 * layer.cols;
 }
 
 int NormBackward(const NormLayer& layer, In x, const float* statistics, In dy, Out dx,
-                 const NormGradients* gradients, float* scratch, Stream stream) {
+                 float* partial, Stream stream) {
   if (layer.heads * layer.rows == 0) return 0;
-  const int cols = static_cast<int>(layer.cols), heads = static_cast<int>(layer.heads);
-  const int blocks = gradients != nullptr ? NormBlocks(layer) : Blocks(layer.rows, kBackwardWarps);
-  float* const partial = gradients != nullptr ? scratch : nullptr;
-  const size_t shared = gradients != nullptr ? kBackwardWarps * sizeof(float) * layer.cols : 0;
+  const int blocks = partial != nullptr ? NormBlocks(layer) : Blocks(layer.rows, kBackwardWarps);
+  const size_t shared = partial != nullptr ? kBackwardWarps * sizeof(float) * layer.cols : 0;
   const bool quads = Aligned(x.data, x.head_stride, x.row_stride) &&
                      Aligned(dy.data, dy.head_stride, dy.row_stride) &&
                      Aligned(dx.data, dx.head_stride, dx.row_stride);
   WithNormShape(layer, quads, [&](auto width, auto chunks, auto simnorm) {
     NormBackwardKernel<width.value, chunks.value, simnorm.value>
-        <<<dim3(blocks, heads), kBackwardWarps * kWarp, shared, stream>>>(layer, x, statistics, dy,
-                                                                          dx, partial);
+        <<<dim3(blocks, static_cast<int>(layer.heads)), kBackwardWarps * kWarp, shared, stream>>>(
+            layer, x, statistics, dy, dx, partial);
   });
-  if (gradients != nullptr) {
-    NormGradientKernel<<<dim3(Blocks(3 * cols, kWarp), heads), dim3(kWarp, kSumLanes), 0, stream>>>(
-        scratch, blocks, cols, *gradients);
-  }
+  return cudaGetLastError();
+}
+
+int AddNormGradients(const NormLayer& layer, const float* partial, const NormGradients& gradients,
+                     Stream stream) {
+  if (layer.heads * layer.rows == 0) return 0;
+  const int cols = static_cast<int>(layer.cols);
+  NormGradientKernel<<<dim3(Blocks(3 * cols, kWarp), static_cast<int>(layer.heads)),
+                       dim3(kWarp, kSumLanes), 0, stream>>>(partial, NormBlocks(layer), cols,
+                                                            gradients);
   return cudaGetLastError();
 }
 
@@ -787,11 +852,11 @@ int AddColumnSums(int64_t heads, int64_t rows, int64_t cols, In x, float* out, S
   return cudaGetLastError();
 }
 
-int PadRows(int64_t rows, int64_t cols, int64_t padded, const float* from, float* to,
-            Stream stream) {
+int JoinRows(int64_t rows, int64_t cols, int64_t more, int64_t padded, const float* a,
+             const float* b, float* to, Stream stream) {
   if (rows == 0) return 0;
-  PadRowsKernel<<<dim3(static_cast<unsigned>(rows), Blocks(padded, kPadBlockColumns)), kPadThreads,
-                  0, stream>>>(cols, padded, from, to);
+  JoinRowsKernel<<<dim3(static_cast<unsigned>(rows), Blocks(padded, kJoinBlockColumns)),
+                   kJoinThreads, 0, stream>>>(cols, more, padded, a, b, to);
   return cudaGetLastError();
 }
 
@@ -924,8 +989,22 @@ int TimeMeanBackward(const TimeRows& rows, const float* x, const float* y, const
 }
 
 int PercentileRange(int64_t size, const float* x, float* out, Stream stream) {
-  PercentileRangeKernel<<<1, Blocks(size, kWarp) * kWarp, 0, stream>>>(static_cast<int>(size), x,
-                                                                       out);
+  const int64_t lanes = Blocks(size * kRankLanes, kWarp) * kWarp;
+  const int64_t threads = lanes < kMaxPercentileSize ? lanes : kMaxPercentileSize;
+  PercentileRangeKernel<<<1, static_cast<int>(threads), 0, stream>>>(static_cast<int>(size), x,
+                                                                     out);
+  return cudaGetLastError();
+}
+
+int Norm(int64_t size, const float* x, float* out, float* scratch, Stream stream) {
+  SquareSumKernel<<<kNormBlocks, kSumThreads, 0, stream>>>(size, x, scratch);
+  SquareRootKernel<<<1, kSumThreads, 0, stream>>>(scratch, out);
+  return cudaGetLastError();
+}
+
+int CopyMemory(const MemoryCopies& copies, Stream stream) {
+  if (copies.count == 0) return 0;
+  CopyMemoryKernel<<<dim3(kCopyBlocks, copies.count), kElementThreads, 0, stream>>>(copies);
   return cudaGetLastError();
 }
 

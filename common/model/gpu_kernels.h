@@ -53,23 +53,27 @@ int NormForward(const NormLayer& layer, In x, Out y, float* statistics, Stream s
 struct NormGradients {
   float *bias, *gain, *shift;
 };
-// Floats of scratch memory that NormBackward() needs with gradients.
-int64_t NormScratchSize(const NormLayer& layer);
-// x and statistics as above, dy -> dx (gradient of x, with x's strides). gradients: null for none.
+// x and statistics as above, dy -> dx (gradient of x, with x's strides). partial receives
+// NormPartialSize() floats, from which AddNormGradients() adds up the parameters' gradients; null
+// if they are not wanted.
+int64_t NormPartialSize(const NormLayer& layer);
 int NormBackward(const NormLayer& layer, In x, const float* statistics, In dy, Out dx,
-                 const NormGradients* gradients, float* scratch, Stream stream);
+                 float* partial, Stream stream);
+int AddNormGradients(const NormLayer& layer, const float* partial, const NormGradients& gradients,
+                     Stream stream);
 
 // out[h, c] += sum_r x[h, r, c].
 int AddColumnSums(int64_t heads, int64_t rows, int64_t cols, In x, float* out, Stream stream);
 
-// Rows of `cols` numbers, each with zeros behind it: [rows, cols] -> [rows, padded].
-int PadRows(int64_t rows, int64_t cols, int64_t padded, const float* from, float* to,
-            Stream stream);
+// Rows of a and b, `cols` and `more` numbers (0: b is not read), side by side with zeros behind
+// them: [rows, padded].
+int JoinRows(int64_t rows, int64_t cols, int64_t more, int64_t padded, const float* a,
+             const float* b, float* to, Stream stream);
 
-// Two-hot distributions over `size` bins, as in kernels.h; logits [rows, size] contiguous. Row i
-// has the target targets[i % num_targets].
+// Two-hot distributions over `size` bins, as in kernels.h; logits [rows, width] contiguous, those
+// beyond `size` not read, their gradients 0. Row i has the target targets[i % num_targets].
 struct TwoHotRows {
-  int64_t rows = 0, size = 0;
+  int64_t rows = 0, size = 0, width = 0;
   double min = 0, max = 0;
 };
 int DecodeForward(const TwoHotRows& bins, const float* logits, float* out, Stream stream);
@@ -143,11 +147,29 @@ int TimeMeanBackward(const TimeRows& rows, const float* x, const float* y, const
 inline constexpr int64_t kMaxPercentileSize = 1024;
 int PercentileRange(int64_t size, const float* x, float* out, Stream stream);
 
-// Copies for each tensor [Q, size] its two rows heads[0] and heads[1] -> [2, size].
+// out[0]: the L2 norm of x [size]. scratch: kNormBlocks floats.
+inline constexpr int kNormBlocks = 264;  // 2 on each multiprocessor.
+int Norm(int64_t size, const float* x, float* out, float* scratch, Stream stream);
+
+// Copies bytes of memory.
+struct MemoryCopy {
+  const void* from;
+  void* to;
+  int64_t bytes;
+};
+inline constexpr int kMaxCopies = 32;
+struct MemoryCopies {
+  MemoryCopy copies[kMaxCopies];
+  int count = 0;
+};
+int CopyMemory(const MemoryCopies& copies, Stream stream);
+
+// Copies for each tensor [Q, rows, cols] its two parts heads[0] and heads[1] -> [2, rows, padded],
+// with zeros behind the columns.
 struct HeadTensor {
   const float* from;
   float* to;
-  int64_t size;
+  int64_t rows, cols, padded;
 };
 inline constexpr int kMaxHeadTensors = 32;
 struct HeadTensors {

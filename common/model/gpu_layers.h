@@ -3,7 +3,8 @@
 // shapes and numbers (to rounding), same errors.
 //
 // Gradients of parameters that are autograd leaves with a gradient buffer (Parameters::Leaf) are
-// added there by the products themselves, without a copy of their own.
+// added there by the products themselves, without a copy of their own, in branches (branch.h).
+// Inside BranchStreams::Run() such parameters are not written before their backward.
 // Thread-safety: as LibTorch's operators; work goes to the current stream.
 #ifndef POMPC_COMMON_MODEL_GPU_LAYERS_H_
 #define POMPC_COMMON_MODEL_GPU_LAYERS_H_
@@ -21,14 +22,18 @@ namespace pompc {
 class GpuLayers {
  public:
   virtual ~GpuLayers() = default;
+  // wide: columns of zeros follow the outputs until rows are aligned as products want them.
   virtual at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                            bool track) const = 0;
+                            bool wide, bool track) const = 0;
   // Whether NormedLinear() takes layers of this width.
   virtual bool Supports(int64_t out, const NormedLinearOptions& options) const = 0;
   virtual at::Tensor NormedLinear(const at::Tensor& x, const at::Tensor& weight,
                                   const at::Tensor& bias, const at::Tensor& gain,
                                   const at::Tensor& shift, const at::Tensor& mask,
                                   const NormedLinearOptions& options, bool track) const = 0;
+  // z [.., L] and a [.., A] side by side, with columns of zeros behind them until rows are aligned
+  // as products want them: what layers of L+A inputs take. -> [.., >= L+A].
+  virtual at::Tensor Join(const at::Tensor& z, const at::Tensor& a) const = 0;
   virtual at::Tensor TwoHotDecode(const at::Tensor& logits, const Bins& bins, bool track) const = 0;
   virtual at::Tensor TwoHotCrossEntropy(const at::Tensor& logits, const at::Tensor& target,
                                         const Bins& bins, bool track) const = 0;
@@ -53,7 +58,10 @@ class GpuLayers {
                                 const at::Tensor& y) const = 0;
   // PercentileRange() of math.h for x [B], B <= gpu::kMaxPercentileSize. Without gradients.
   virtual at::Tensor PercentileRange(const at::Tensor& x) const = 0;
-  // Of each tensor [Q, ...] the two rows that heads names: [2, ...]. Without gradients.
+  // The L2 norm of a contiguous x. -> []. Without gradients.
+  virtual at::Tensor Norm(const at::Tensor& x) const = 0;
+  // Of each tensor [Q, ...] the two rows that heads names: [2, ...]; those of three dimensions,
+  // weights, with columns of zeros behind them as Join() has them. Without gradients.
   virtual std::vector<at::Tensor> SelectHeads(const std::vector<at::Tensor>& tensors,
                                               const at::Tensor& heads) const = 0;
 
@@ -64,6 +72,10 @@ class GpuLayers {
                         const at::Tensor& grad, const at::Tensor& first_moment,
                         const at::Tensor& second_moment) const = 0;
 };
+
+// Linear() of fused_layers.h for two-hot logits: wide where these layers run, for TwoHotDecode()
+// and TwoHotCrossEntropy() ignore what follows the bins.
+at::Tensor TwoHotLogits(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 // Null in a build without CUDA.
 const GpuLayers* FindGpuLayers();

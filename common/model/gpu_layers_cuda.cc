@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "common/model/branch.h"
 #include "common/model/gpu_kernels.h"
 #include "common/model/gpu_layers.h"
 
@@ -35,11 +36,28 @@ struct GradientTarget {
   float* data() const { return buffer.data_ptr<float>(); }
 };
 
+// Gives a parameter's gradient, which no other gradient needs, to `branch` if it goes to the
+// parameter's buffer. uses: what add(), which returns what backward does, reads of other streams.
+template <typename Add>
+at::Tensor InBranch(BranchStream stream, const at::Tensor& parameter,
+                    std::initializer_list<at::Tensor> uses, const Add& add) {
+  if (!GradientBuffer(parameter).defined()) return add();
+  const Branch branch(stream);
+  for (const at::Tensor& t : uses) branch.Uses(t);
+  if (stream != BranchStream::kEnsembleProducts) return branch.Run(add);
+  branch.RunLater([add] { add(); });
+  return {};
+}
+
+BranchStream ProductsOf(const at::Tensor& weight) {
+  return weight.dim() == 3 ? BranchStream::kEnsembleProducts : BranchStream::kProducts;
+}
+
 // [N, cols] with zeros added at the end of each row: [N, padded].
 at::Tensor PadRows(const at::Tensor& t, int64_t padded) {
   at::Tensor result = at::empty({t.size(0), padded}, t.options());
-  Check(gpu::PadRows(t.size(0), t.size(1), padded, Data(t), result.data_ptr<float>(),
-                     CurrentStream()));
+  Check(gpu::JoinRows(t.size(0), t.size(1), 0, padded, Data(t), nullptr, result.data_ptr<float>(),
+                      CurrentStream()));
   return result;
 }
 
@@ -66,12 +84,31 @@ at::Tensor AlignOutputs(const at::Tensor& weight) {
   return PadRows(weight.reshape({weight.numel() / (out * in), out * in}), padded * in).view(shape);
 }
 
+// align(weight), a copy. Where it is `trained` that need not wait for what is computed before it:
+// it changes only at the end of a step.
+template <typename Align>
+at::Tensor AlignWeight(const at::Tensor& weight, bool trained, const Align& align) {
+  if (!trained) return align(weight);
+  const Branch weights(BranchStream::kWeights);
+  const at::Tensor aligned = weights.Run([&] { return align(weight); });
+  weights.JoinFor(aligned);
+  return aligned;
+}
+at::Tensor AlignWeightRows(const at::Tensor& weight, bool trained) {
+  if (AlignedSize(weight.size(-1)) == weight.size(-1)) return weight;
+  return AlignWeight(weight, trained, AlignRows);
+}
+at::Tensor AlignWeightOutputs(const at::Tensor& weight, bool trained) {
+  if (AlignedSize(weight.size(-2)) == weight.size(-2)) return weight;
+  return AlignWeight(weight, trained, AlignOutputs);
+}
+
 // A layer's product over Q heads, of inputs and weights with aligned rows. Heads that share their
 // input are one product of Q * out columns: u is [rows, Q * out] then, else [Q, rows, out].
 struct Product {
   static void CheckInput(const at::Tensor& x, const at::Tensor& weight) {
-    TORCH_CHECK(x.size(-1) == weight.size(-1), "layer input has ", x.size(-1), " features, weight ",
-                weight.size(-1));
+    TORCH_CHECK(AlignedSize(x.size(-1)) == AlignedSize(weight.size(-1)), "layer input has ",
+                x.size(-1), " features, weight ", weight.size(-1));
   }
 
   int64_t heads, rows, in, out;
@@ -140,26 +177,36 @@ struct Product {
 
 class LinearFunction : public torch::autograd::Function<LinearFunction> {
  public:
+  // wide: with outputs of zeros behind the others until their rows are aligned.
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& input,
-                            const at::Tensor& parameter, const at::Tensor& bias) {
+                            const at::Tensor& parameter, const at::Tensor& bias, bool wide) {
     Product::CheckInput(input, parameter);
-    const at::Tensor x = AlignRows(input), weight = AlignRows(parameter);
+    const bool trained = parameter.requires_grad();
+    const at::Tensor x = AlignRows(input);
+    at::Tensor weight = AlignWeightRows(parameter, trained), added = bias;
+    if (wide) {
+      weight = AlignWeightOutputs(weight, trained);
+      added = AlignWeightRows(bias, trained);
+    }
     const Product product(x, weight);
     at::Tensor y;
     if (weight.dim() == 2) {
-      y = at::addmm(bias, product.Rows(x), weight.t());
+      y = at::addmm(added, product.Rows(x), weight.t());
     } else {
       const at::Tensor heads = x.expand({product.heads, product.rows, product.in});
-      y = at::baddbmm(bias.unsqueeze(1), heads, weight.transpose(1, 2));
+      y = at::baddbmm(added.unsqueeze(1), heads, weight.transpose(1, 2));
     }
-    if (ctx != nullptr) ctx->save_for_backward({x, weight, bias, parameter});
+    if (ctx != nullptr) {
+      ctx->save_for_backward({x, weight, bias, parameter});
+      ctx->saved_data["features"] = input.size(-1);
+    }
     return y.view(product.OutputShape(x, weight));
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor &bias = saved[2], &parameter = saved[3];
-    const at::Tensor weight = AlignOutputs(saved[1]);
+    const at::Tensor weight = AlignWeightOutputs(saved[1], parameter.requires_grad());
     const bool expand = weight.dim() == 3 && saved[0].dim() == 2;
     const at::Tensor x =
         expand ? saved[0].expand({weight.size(0), saved[0].size(0), saved[0].size(1)}) : saved[0];
@@ -167,19 +214,24 @@ class LinearFunction : public torch::autograd::Function<LinearFunction> {
     const at::Tensor dy = AlignRows(grads[0].contiguous());
     const at::Tensor du = product.shared ? dy.view({product.rows, product.out}) : dy;
     at::Tensor dx, dweight, dbias;
-    if (ctx->needs_input_grad(0)) {
-      dx = product.InputGradient(du, x, weight, parameter.size(-1));
+    if (ctx->needs_input_grad(1)) {
+      dweight = InBranch(ProductsOf(parameter), parameter, {du, x},
+                         [=] { return product.WeightGradient(du, x, parameter); });
     }
-    if (expand && dx.defined()) dx = dx.sum(0);
-    if (ctx->needs_input_grad(1)) dweight = product.WeightGradient(du, x, parameter);
     if (ctx->needs_input_grad(2)) {
-      const GradientTarget target(bias);
-      Check(gpu::AddColumnSums(product.heads, product.rows, bias.size(-1),
-                               {Data(du), product.head_stride(), product.row_stride()},
-                               target.data(), CurrentStream()));
-      dbias = target.returned;
+      dbias = InBranch(BranchStream::kSums, bias, {du}, [&] {
+        const GradientTarget target(bias);
+        Check(gpu::AddColumnSums(product.heads, product.rows, bias.size(-1),
+                                 {Data(du), product.head_stride(), product.row_stride()},
+                                 target.data(), CurrentStream()));
+        return target.returned;
+      });
     }
-    return {dx, dweight, dbias};
+    if (ctx->needs_input_grad(0)) {
+      dx = product.InputGradient(du, x, weight, ctx->saved_data["features"].toInt());
+      if (expand) dx = dx.sum(0);
+    }
+    return {dx, dweight, dbias, at::Tensor()};
   }
 };
 
@@ -203,7 +255,8 @@ class NormedLinearFunction : public torch::autograd::Function<NormedLinearFuncti
                             const at::Tensor& gain, const at::Tensor& shift,
                             const Optional& dropout, const NormedLinearOptions& options) {
     Product::CheckInput(input, parameter);
-    const at::Tensor x = AlignRows(input), weight = AlignRows(parameter);
+    const at::Tensor x = AlignRows(input);
+    const at::Tensor weight = AlignWeightRows(parameter, parameter.requires_grad());
     const Product product(x, weight);
     const at::Tensor mask = dropout.tensor.defined() ? dropout.tensor.contiguous() : at::Tensor();
     const at::Tensor u = product.Forward(x, weight);
@@ -217,6 +270,7 @@ class NormedLinearFunction : public torch::autograd::Function<NormedLinearFuncti
                            CurrentStream()));
     if (ctx != nullptr) {
       ctx->save_for_backward({x, weight, bias, gain, shift, mask, u, statistics, parameter});
+      ctx->saved_data["features"] = input.size(-1);
       ctx->saved_data["activation"] = static_cast<int64_t>(options.activation);
       ctx->saved_data["simnorm_dim"] = options.simnorm_dim;
     }
@@ -233,35 +287,65 @@ class NormedLinearFunction : public torch::autograd::Function<NormedLinearFuncti
         ctx->saved_data["simnorm_dim"].toInt()};
     const Product product(x, weight);
     const gpu::NormLayer layer = LayerOf(product, bias, gain, shift, mask, options);
-    const at::Tensor dy = grads[0].contiguous();
+    // Columns of a wider gradient, as those that Join() gives back, are read where they are.
+    const bool strided = grads[0].dim() == 2 && grads[0].stride(1) == 1;
+    const at::Tensor dy = strided ? grads[0] : grads[0].contiguous();
     at::Tensor du = at::empty_like(u);
     const gpu::In u_in = {Data(u), product.head_stride(), product.row_stride()};
-    const gpu::In dy_in = {Data(dy), product.rows * product.out, product.out};
+    const gpu::In dy_in = {Data(dy), product.rows * product.out,
+                           strided ? dy.stride(0) : product.out};
     const gpu::Out du_out = {du.data_ptr<float>(), product.head_stride(), product.row_stride()};
     variable_list result(7);
-    if (ctx->needs_input_grad(2)) {
-      const GradientTarget dbias(bias), dgain(gain), dshift(shift);
-      const gpu::NormGradients gradients = {dbias.data(), dgain.data(), dshift.data()};
-      at::Tensor scratch = at::empty({gpu::NormScratchSize(layer)}, u.options());
-      Check(gpu::NormBackward(layer, u_in, Data(statistics), dy_in, du_out, &gradients,
-                              scratch.data_ptr<float>(), CurrentStream()));
-      result[2] = dbias.returned;
-      result[3] = dgain.returned;
-      result[4] = dshift.returned;
-    } else {
-      Check(gpu::NormBackward(layer, u_in, Data(statistics), dy_in, du_out, nullptr, nullptr,
-                              CurrentStream()));
+    at::Tensor partial;
+    if (ctx->needs_input_grad(2)) partial = at::empty({gpu::NormPartialSize(layer)}, u.options());
+    Check(gpu::NormBackward(layer, u_in, Data(statistics), dy_in, du_out,
+                            partial.defined() ? partial.data_ptr<float>() : nullptr,
+                            CurrentStream()));
+    if (ctx->needs_input_grad(1)) {
+      result[1] = InBranch(ProductsOf(parameter), parameter, {du, x},
+                           [=] { return product.WeightGradient(du, x, parameter); });
+    }
+    if (partial.defined()) {
+      result[2] = InBranch(BranchStream::kSums, bias, {partial}, [&] {
+        const GradientTarget dbias(bias), dgain(gain), dshift(shift);
+        Check(gpu::AddNormGradients(layer, Data(partial),
+                                    {dbias.data(), dgain.data(), dshift.data()}, CurrentStream()));
+        result[3] = dgain.returned;
+        result[4] = dshift.returned;
+        return dbias.returned;
+      });
     }
     if (ctx->needs_input_grad(0)) {
-      result[0] = product.InputGradient(du, x, weight, parameter.size(-1));
+      result[0] = product.InputGradient(du, x, weight, ctx->saved_data["features"].toInt());
     }
-    if (ctx->needs_input_grad(1)) result[1] = product.WeightGradient(du, x, parameter);
     return result;
   }
 };
 
+class JoinFunction : public torch::autograd::Function<JoinFunction> {
+ public:
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& z, const at::Tensor& a) {
+    const int64_t cols = z.size(-1), more = a.size(-1), padded = AlignedSize(cols + more);
+    std::vector<int64_t> shape = z.sizes().vec();
+    shape.back() = padded;
+    at::Tensor za = at::empty(shape, z.options());
+    Check(gpu::JoinRows(z.numel() / cols, cols, more, padded, Data(z), Data(a),
+                        za.data_ptr<float>(), CurrentStream()));
+    ctx->saved_data["cols"] = cols;
+    ctx->saved_data["more"] = more;
+    return za;
+  }
+
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const int64_t cols = ctx->saved_data["cols"].toInt(), more = ctx->saved_data["more"].toInt();
+    return {grads[0].narrow(-1, 0, cols), grads[0].narrow(-1, cols, more)};
+  }
+};
+
 gpu::TwoHotRows RowsOf(const at::Tensor& logits, const Bins& bins) {
-  return {logits.numel() / bins.size, bins.size, bins.min, bins.max};
+  TORCH_CHECK(logits.size(-1) == bins.size || logits.size(-1) == AlignedSize(bins.size),
+              logits.size(-1), " logits for ", bins.size, " bins");
+  return {logits.numel() / logits.size(-1), bins.size, logits.size(-1), bins.min, bins.max};
 }
 
 class DecodeFunction : public torch::autograd::Function<DecodeFunction> {
@@ -272,6 +356,7 @@ class DecodeFunction : public torch::autograd::Function<DecodeFunction> {
                              CurrentStream()));
     if (ctx != nullptr) {
       ctx->save_for_backward({logits});
+      ctx->saved_data["size"] = bins.size;
       ctx->saved_data["min"] = bins.min;
       ctx->saved_data["max"] = bins.max;
     }
@@ -280,7 +365,7 @@ class DecodeFunction : public torch::autograd::Function<DecodeFunction> {
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const at::Tensor logits = ctx->get_saved_variables()[0];
-    const Bins bins = {logits.size(-1), ctx->saved_data["min"].toDouble(),
+    const Bins bins = {ctx->saved_data["size"].toInt(), ctx->saved_data["min"].toDouble(),
                        ctx->saved_data["max"].toDouble()};
     const at::Tensor dout = grads[0].contiguous();
     at::Tensor dlogits = at::empty_like(logits);
@@ -299,6 +384,7 @@ class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFuncti
                                    loss.data_ptr<float>(), CurrentStream()));
     if (ctx != nullptr) {
       ctx->save_for_backward({logits, target});
+      ctx->saved_data["size"] = bins.size;
       ctx->saved_data["min"] = bins.min;
       ctx->saved_data["max"] = bins.max;
     }
@@ -308,7 +394,7 @@ class CrossEntropyFunction : public torch::autograd::Function<CrossEntropyFuncti
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
     const variable_list saved = ctx->get_saved_variables();
     const at::Tensor &logits = saved[0], &target = saved[1];
-    const Bins bins = {logits.size(-1), ctx->saved_data["min"].toDouble(),
+    const Bins bins = {ctx->saved_data["size"].toInt(), ctx->saved_data["min"].toDouble(),
                        ctx->saved_data["max"].toDouble()};
     const at::Tensor dloss = grads[0].contiguous();
     at::Tensor dlogits = at::empty_like(logits);
@@ -497,9 +583,9 @@ class TimeMeanFunction : public torch::autograd::Function<TimeMeanFunction> {
 class CudaLayers final : public GpuLayers {
  public:
   at::Tensor Linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                    bool track) const override {
-    return track ? LinearFunction::apply(x, weight, bias)
-                 : LinearFunction::forward(nullptr, x, weight, bias);
+                    bool wide, bool track) const override {
+    return track ? LinearFunction::apply(x, weight, bias, wide)
+                 : LinearFunction::forward(nullptr, x, weight, bias, wide);
   }
 
   bool Supports(int64_t out, const NormedLinearOptions& options) const override {
@@ -513,6 +599,12 @@ class CudaLayers final : public GpuLayers {
                ? NormedLinearFunction::apply(x, weight, bias, gain, shift, Optional{mask}, options)
                : NormedLinearFunction::forward(nullptr, x, weight, bias, gain, shift, {mask},
                                                options);
+  }
+
+  at::Tensor Join(const at::Tensor& z, const at::Tensor& a) const override {
+    TORCH_CHECK(z.sizes().slice(0, z.dim() - 1) == a.sizes().slice(0, a.dim() - 1), "latents of ",
+                z.sizes(), " and actions of ", a.sizes());
+    return JoinFunction::apply(z.contiguous(), a.contiguous());
   }
 
   at::Tensor TwoHotDecode(const at::Tensor& logits, const Bins& bins, bool track) const override {
@@ -582,6 +674,15 @@ class CudaLayers final : public GpuLayers {
     return range;
   }
 
+  at::Tensor Norm(const at::Tensor& x) const override {
+    TORCH_CHECK(x.is_contiguous(), "norm of a tensor that is not contiguous");
+    at::Tensor norm = at::empty({}, x.options());
+    at::Tensor scratch = at::empty({gpu::kNormBlocks}, x.options());
+    Check(gpu::Norm(x.numel(), Data(x), norm.data_ptr<float>(), scratch.data_ptr<float>(),
+                    CurrentStream()));
+    return norm;
+  }
+
   std::vector<at::Tensor> SelectHeads(const std::vector<at::Tensor>& tensors,
                                       const at::Tensor& heads) const override {
     TORCH_CHECK(tensors.size() <= gpu::kMaxHeadTensors, "too many tensors");
@@ -591,9 +692,11 @@ class CudaLayers final : public GpuLayers {
       TORCH_CHECK(t.is_contiguous(), "heads are not contiguous");
       std::vector<int64_t> shape = t.sizes().vec();
       shape[0] = 2;
+      if (t.dim() == 3) shape[2] = AlignedSize(shape[2]);
       selected.push_back(at::empty(shape, t.options()));
+      const int64_t cols = t.size(-1);
       table.tensors[table.count++] = {Data(t), selected.back().data_ptr<float>(),
-                                      t.numel() / t.size(0)};
+                                      t.numel() / t.size(0) / cols, cols, shape.back()};
     }
     Check(gpu::SelectHeads(table, heads.const_data_ptr<int64_t>(), CurrentStream()));
     return selected;

@@ -153,8 +153,41 @@ TEST_F(GpuLayersTest, SelectsHeads) {
   const at::Tensor heads = at::tensor({3, 1}, at::kLong).to(at::kCUDA);
   const Tensors two = FindGpuLayers()->SelectHeads(all, heads);
   ASSERT_EQ(two.size(), all.size());
-  for (size_t i = 0; i < all.size(); ++i) {
-    EXPECT_TRUE(two[i].equal(all[i].index_select(0, heads)));
+  EXPECT_TRUE(two[0].narrow(2, 0, 70).equal(all[0].index_select(0, heads)));
+  EXPECT_TRUE(two[0].narrow(2, 70, 2).equal(at::zeros_like(two[0].narrow(2, 70, 2))));
+  EXPECT_TRUE(two[1].equal(all[1].index_select(0, heads)));
+  EXPECT_TRUE(two[2].equal(all[2].index_select(0, heads)));
+}
+
+TEST_F(GpuLayersTest, WideLogitsAreWorthWhatTheirBinsAre) {
+  const Bins bins = {33, -5, 5};
+  const Tensors inputs = {at::randn({9, 24}), at::randn({5, 33, 24}), at::randn({5, 33})};
+  const auto wide = [](const Tensors& t) {
+    return FindGpuLayers()->Linear(t[0], t[1], t[2], /*wide=*/true, /*track=*/true);
+  };
+  EXPECT_EQ(
+      wide({inputs[0].to(at::kCUDA), inputs[1].to(at::kCUDA), inputs[2].to(at::kCUDA)}).size(-1),
+      40);
+  ExpectSame(
+      inputs, [&](const Tensors& t) { return TwoHotDecode(wide(t), bins); },
+      [&](const Tensors& t) { return TwoHotDecode(Linear(t[0], t[1], t[2]), bins); });
+  const at::Tensor target = at::randn({9}) * 20;
+  ExpectSame(
+      inputs,
+      [&](const Tensors& t) { return TwoHotCrossEntropy(wide(t), target.to(at::kCUDA), bins); },
+      [&](const Tensors& t) {
+        return TwoHotCrossEntropy(Linear(t[0], t[1], t[2]), target.to(at::kDouble), bins);
+      });
+}
+
+TEST_F(GpuLayersTest, JoinsLatentsAndActions) {
+  for (const int64_t actions : {4, 6}) {  // 16 columns, 18 columns and 6 of zeros.
+    ExpectSame(
+        {at::randn({2, 9, 12}), at::randn({2, 9, actions})},
+        [](const Tensors& t) { return FindGpuLayers()->Join(t[0], t[1]); },
+        [&](const Tensors& t) {
+          return at::cat({t[0], t[1], at::zeros({2, 9, actions == 4 ? 0 : 6}, at::kDouble)}, -1);
+        });
   }
 }
 

@@ -41,12 +41,12 @@ Mlp SelectHeads(const Mlp& mlp, const at::Tensor& heads) {
 }
 
 at::Tensor Forward(const at::Tensor& x, const Mlp& mlp, const NormedLinearOptions& last,
-                   const at::Tensor& mask) {
+                   const at::Tensor& mask, bool logits) {
   at::Tensor y = x;
   for (size_t i = 0; i < mlp.size(); ++i) {
     const Layer& layer = mlp[i];
     if (!layer.gain.defined()) {
-      y = Linear(y, layer.weight, layer.bias);
+      y = logits ? TwoHotLogits(y, layer.weight, layer.bias) : Linear(y, layer.weight, layer.bias);
       continue;
     }
     y = NormedLinear(y, layer.weight, layer.bias, layer.gain, layer.shift,
@@ -59,19 +59,19 @@ at::Tensor Forward(const at::Tensor& x, const Mlp& mlp, const NormedLinearOption
 }  // namespace
 
 at::Tensor MlpForward(const at::Tensor& x, const Mlp& mlp, const NormedLinearOptions& last) {
-  return Forward(x, mlp, last, {});
+  return Forward(x, mlp, last, {}, /*logits=*/false);
 }
 
 at::Tensor EnsembleForward(const at::Tensor& x, const Mlp& mlp, const at::Tensor& heads,
                            const at::Tensor& mask) {
-  if (!heads.defined()) return Forward(x, mlp, {}, mask);
-  if (!heads.is_cpu()) return Forward(x, SelectHeads(mlp, heads), {}, mask);
+  if (!heads.defined()) return Forward(x, mlp, {}, mask, /*logits=*/true);
+  if (!heads.is_cpu()) return Forward(x, SelectHeads(mlp, heads), {}, mask, /*logits=*/true);
   // Views of single heads: copying the weights of a pair costs more than one call for each.
   std::vector<at::Tensor> outputs;
   for (int64_t i = 0; i < heads.numel(); ++i) {
     const int64_t head = heads.const_data_ptr<int64_t>()[i];
     const Mlp selected = SelectLayers(mlp, [&](const at::Tensor& t) { return t.select(0, head); });
-    outputs.push_back(Forward(x, selected, {}, mask.defined() ? mask[i] : mask));
+    outputs.push_back(Forward(x, selected, {}, mask.defined() ? mask[i] : mask, /*logits=*/true));
   }
   return at::stack(outputs);
 }

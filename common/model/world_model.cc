@@ -114,6 +114,7 @@ at::Tensor WorldModel::Encode(const at::Tensor& obs) const {
 }
 
 at::Tensor WorldModel::Join(const at::Tensor& z, const at::Tensor& a) const {
+  if (const GpuLayers* gpu = GpuLayersOf(z)) return gpu->Join(z, a);
   return at::cat({z, a}, -1);
 }
 

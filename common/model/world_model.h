@@ -4,7 +4,8 @@
 // Deviations: (1) dropout is a mask that the caller draws. (2) V heads (BMPC) and the intermediate
 //   prior (PO-MPC) are the same class by config.
 // Shapes: O obs size, A action size, L latent size, K bins, Q value heads; leading dimensions ".."
-//   are free. `za` is Join(z, a) [.., L+A]: join once, use for reward, next and value.
+//   are free. `za` is Join(z, a) [.., L+A]: join once, use for reward, next and value. (On a GPU
+//   columns of zeros may follow.)
 // Units: actions are normalised to [-1, 1]; Reward() and Decode() give reward units.
 // Thread-safety: immutable; methods are safe concurrently while nobody writes the parameters.
 // Device and dtype are those of the parameters.
