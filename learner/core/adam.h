@@ -25,16 +25,24 @@ class Adam {
   // adjacent.
   Adam(std::vector<AdamRange> ranges, const at::TensorOptions& options);
 
+  // Counts a step and makes it for the last range; StepRest(), with the same arguments, for the
+  // others.
+  //
   // Scales the gradient by min(1, clip_norm / (norm + 1e-6)), then steps the values in place. norm:
   // [], the gradient's L2 norm. `values` and `grad` are the whole flat buffers; grad holds the
   // clipped gradient afterwards.
   void Step(const at::Tensor& values, const at::Tensor& grad, const at::Tensor& norm,
             double clip_norm);
+  void StepRest(const at::Tensor& values, const at::Tensor& grad, const at::Tensor& norm,
+                double clip_norm);
 
   // State, for checkpoints: [range], [range], [].
   at::Tensor first_moment, second_moment, step;
 
  private:
+  void StepRange(const AdamRange& r, const at::Tensor& values, const at::Tensor& grad,
+                 const at::Tensor& norm, double clip_norm);
+
   std::vector<AdamRange> ranges_;
 };
 

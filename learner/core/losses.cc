@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "common/model/branch.h"
 #include "common/model/gpu_layers.h"
 
 namespace pompc {
@@ -66,25 +67,10 @@ constexpr double kAwacMinWeight = 0.1, kAwacMaxWeight = 10;
 constexpr double kStdGuard = 1e-8;
 constexpr double kLeastLogProb = -50000;  // Of BC, against outliers.
 
-// The reference that the policy is regularised to, at the latents of the loss.
-struct Reference {
-  at::Tensor mean, std;  // [S, B, A]
-};
-
-Reference PolicyReference(const WorldModel& model, const v1::LearningConfig& config,
-                          const Batch& batch, const at::Tensor& latents) {
-  if (config.prior_source() != v1::LearningConfig::LEARNED) {
-    return {batch.prior_mean, batch.prior_std};
-  }
-  const PolicyDistribution prior = model.Prior(latents);
-  return {prior.mean, at::exp(prior.log_std)};
-}
-
 // G(z) = Q(z, a), or R(z, a) + gamma V(d(z, a)). [S, B]
-at::Tensor PolicyReturn(const WorldModel& model, double discount, const at::Tensor& z,
-                        const at::Tensor& action, Noise& noise) {
+at::Tensor PolicyReturn(const WorldModel& model, double discount, const at::Tensor& za,
+                        Noise& noise) {
   const at::Tensor heads = noise.Heads(model.num_value_heads());
-  const at::Tensor za = model.Join(z, action);
   const at::Tensor input = model.values_take_actions() ? za : model.Next(za);
   const at::Tensor mask = Mask(model, input, 2, noise);
   const at::Tensor value =
@@ -94,39 +80,31 @@ at::Tensor PolicyReturn(const WorldModel& model, double discount, const at::Tens
 }
 
 // log p(action) of the planner prior as TD-M(PC)^2 scales it. [S, B]
-at::Tensor PriorLogProb(const Reference& prior, double min_std, const at::Tensor& action) {
-  const at::Tensor std = prior.std.clamp_min(min_std);
-  return ScaledGaussianLogProb((action - prior.mean) / std, at::log(std));
+at::Tensor PriorLogProb(const at::Tensor& mean, const at::Tensor& prior_std, double min_std,
+                        const at::Tensor& action) {
+  const at::Tensor std = prior_std.clamp_min(min_std);
+  return ScaledGaussianLogProb((action - mean) / std, at::log(std));
 }
 
-// The policy at the latents of its loss.
-struct PolicyDraw {
-  const at::Tensor& z;  // [S, B, L]
-  const PolicyDistribution& policy;
-  const at::Tensor& action;   // [S, B, A] a ~ pi.
-  const at::Tensor& entropy;  // [S, B] H.
-  const at::Tensor& value;    // [S, B] G(z, a) / S_G.
-};
-
-// What TD-M(PC)^2 is compared with. [S, B]
+// What TD-M(PC)^2 is compared with. value: [S, B] G(z, a) / S_G. -> [S, B].
 at::Tensor AblationObjective(const WorldModel& model, const PolicyLossOptions& options,
-                             const Batch& batch, const PolicyDraw& draw,
+                             const Batch& batch, const PolicyDraw& draw, const at::Tensor& value,
                              const at::Tensor& return_scale, Noise& noise) {
   const v1::LearningConfig& config = options.config;
   switch (config.policy_objective()) {
     case v1::LearningConfig::BC_SAC:
-      return -config.entropy_weight() * draw.entropy - config.return_weight() * draw.value +
+      return -config.entropy_weight() * draw.entropy - config.return_weight() * value +
              options.kl_weight * (draw.action - batch.action).square().sum(-1);
-    case v1::LearningConfig::BC: {
-      const Reference prior = {batch.prior_mean, batch.prior_std};
+    case v1::LearningConfig::BC:
       return -options.kl_weight *
-             PriorLogProb(prior, options.min_std, draw.action).clamp(kLeastLogProb, 0) /
+             PriorLogProb(batch.prior_mean, batch.prior_std, options.min_std, draw.action)
+                 .clamp(kLeastLogProb, 0) /
              return_scale;
-    }
     default: {
       const at::Tensor replayed =
-          PolicyReturn(model, options.discount, draw.z, batch.action, noise) / return_scale;
-      const at::Tensor weight = at::exp((draw.value - replayed).detach() / kAwacTemperature)
+          PolicyReturn(model, options.discount, model.Join(draw.z, batch.action), noise) /
+          return_scale;
+      const at::Tensor weight = at::exp((value - replayed).detach() / kAwacTemperature)
                                     .clamp(kAwacMinWeight, kAwacMaxWeight);
       // As published: the density before tanh, with the network's log std as it comes.
       const at::Tensor& log_std = draw.policy.raw_log_std;
@@ -193,25 +171,33 @@ ModelLoss ComputeModelLoss(const WorldModel& tracked, const v1::LearningConfig& 
 
   ModelLoss loss;
   loss.latents = z.detach();
-  CompareLatents(reached, encoded_next, batch, rho, &loss);
-  loss.reward = TimeMeanOf(
-      Weighted(TwoHotCrossEntropy(tracked.RewardLogits(za), batch.reward, tracked.bins()), batch),
-      0, {1}, rho);
+  const Branch targets(BranchStream::kTarget), losses(BranchStream::kLosses);
+  losses.Uses(za);
+  losses.Uses(z);
+  loss.reward = losses.Run([&] {
+    const at::Tensor logits = tracked.RewardLogits(za);
+    return TimeMeanOf(Weighted(TwoHotCrossEntropy(logits, batch.reward, tracked.bins()), batch), 0,
+                      {1}, rho);
+  });
+  if (tracked.spec().config.predict_termination()) {
+    loss.termination = losses.Run([&] {
+      return at::binary_cross_entropy_with_logits(tracked.TerminationLogit(reached),
+                                                  batch.terminated, batch.weights);
+    });
+  }
+  losses.Run([&] {
+    targets.Join();
+    CompareLatents(reached, encoded_next, batch, rho, &loss);
+  });
   const at::Tensor input = tracked.values_take_actions() ? za : z.narrow(0, 0, steps);
   const at::Tensor mask = Mask(tracked, input, tracked.num_value_heads(), noise);
   const at::Tensor logits = tracked.ValueLogits(input, WorldModel::Heads::kOnline, {}, mask);
+  targets.Join();
   loss.value = TimeMeanOf(Weighted(TwoHotCrossEntropy(logits, target, tracked.bins()), batch), 1,
                           {0, 2}, rho);
   if (batch.weights.defined()) {
     const at::NoGradGuard no_grad;
     loss.td_error = (tracked.Decode(logits.detach()).mean(0) - target).abs().mean(0);
-  }
-  loss.total = config.consistency_weight() * loss.consistency +
-               config.reward_weight() * loss.reward + config.value_weight() * loss.value;
-  if (tracked.spec().config.predict_termination()) {
-    loss.termination = at::binary_cross_entropy_with_logits(tracked.TerminationLogit(reached),
-                                                            batch.terminated, batch.weights);
-    loss.total = loss.total + config.termination_weight() * loss.termination;
   }
   return loss;
 }
@@ -224,64 +210,79 @@ at::Tensor ComputePriorLoss(const WorldModel& tracked, const v1::LearningConfig&
   return TimeMeanOf(kl, 0, {1, 2}, config.rho());
 }
 
-PolicyLoss ComputePolicyLoss(const WorldModel& tracked, const WorldModel& model,
-                             const PolicyLossOptions& options, const Batch& batch,
-                             const at::Tensor& latents, RunningScale& return_scale,
-                             RunningScale& kl_scale, Noise& noise) {
+PolicyDraw DrawPolicy(const WorldModel& tracked, const WorldModel& model,
+                      const PolicyLossOptions& options, const Batch& batch,
+                      const at::Tensor& latents, RunningScale& kl_scale, Noise& noise) {
   const v1::LearningConfig& config = options.config;
   const int64_t action_dim = batch.action.size(2);
-  const at::Tensor z =
+  PolicyDraw draw;
+  draw.z =
       config.policy_loss_on_last_latent() ? latents : latents.narrow(0, 0, batch.action.size(0));
-  const PolicyDistribution policy = tracked.Policy(z);
-  const at::Tensor std = at::exp(policy.log_std);
-  const at::Tensor eps = NormalAction(noise, z, action_dim);
-  const at::Tensor action = policy.Sample(eps);
-
-  PolicyLoss loss;
+  draw.policy = tracked.Policy(draw.z);
+  const at::Tensor std = at::exp(draw.policy.log_std);
+  const at::Tensor eps = NormalAction(noise, draw.z, action_dim);
+  draw.action = draw.policy.Sample(eps);
+  draw.za = model.Join(draw.z, draw.action);
   // H(pi) by the sample: the tanh correction cancels in the references' scaled form.
-  at::Tensor entropy;
   if (config.scale_entropy_by_action_dim()) {
-    entropy = -static_cast<double>(action_dim) * GaussianLogProb(eps, policy.log_std);
+    draw.entropy = -static_cast<double>(action_dim) * GaussianLogProb(eps, draw.policy.log_std);
   } else {
-    entropy = SquashCorrection(action) - ScaledGaussianLogProb(eps, policy.log_std);
+    draw.entropy = SquashCorrection(draw.action) - ScaledGaussianLogProb(eps, draw.policy.log_std);
   }
-  at::Tensor objective = -config.entropy_weight() * entropy;
+  draw.mean_entropy = draw.entropy.detach().mean();
+  draw.mean_std = std.detach().mean();
+  draw.objective = -config.entropy_weight() * draw.entropy;
+  if (!IsRegularised(config)) return draw;
 
-  if (config.policy_objective() != v1::LearningConfig::REGULARISED) {
-    const at::Tensor value = PolicyReturn(model, options.discount, z, action, noise);
-    return_scale.Update(value[0]);
-    objective = AblationObjective(model, options, batch,
-                                  {z, policy, action, entropy, value / return_scale.value()},
-                                  return_scale.value(), noise);
-    loss.mean_return = value.detach().mean();
-  } else if (config.return_weight() > 0) {
-    const at::Tensor value = PolicyReturn(model, options.discount, z, action, noise);
-    return_scale.Update(value[0]);
-    objective = objective - config.return_weight() * value / return_scale.value();
-    loss.mean_return = value.detach().mean();
+  if (config.prior_source() == v1::LearningConfig::LEARNED) {
+    const PolicyDistribution prior = model.Prior(draw.z);
+    draw.reference_mean = prior.mean;
+    draw.reference_std = at::exp(prior.log_std);
+  } else {
+    draw.reference_mean = batch.prior_mean;
+    draw.reference_std = batch.prior_std;
   }
-  if (IsRegularised(config)) {
-    const Reference reference = PolicyReference(model, config, batch, z);
-    at::Tensor divergence, factor;
-    if (config.divergence() == v1::LearningConfig::CROSS_ENTROPY) {
-      divergence = -static_cast<double>(action_dim) / kCrossEntropyActions *
-                   PriorLogProb(reference, options.min_std, action);
-      const at::Tensor& scale = return_scale.value();
-      factor = (scale > config.cross_entropy_threshold()).to(scale.scalar_type()) / scale;
-    } else {
-      const bool forward = config.divergence() == v1::LearningConfig::FORWARD;
-      divergence = (forward ? GaussianKl(reference.mean, reference.std, policy.mean, std)
-                            : GaussianKl(policy.mean, std, reference.mean, reference.std))
-                       .mean(-1);
-      kl_scale.Update(divergence[0]);
-      factor = kl_scale.value().reciprocal();
-    }
+  if (config.divergence() == v1::LearningConfig::CROSS_ENTROPY) return draw;  // Needs S_G.
+  const bool forward = config.divergence() == v1::LearningConfig::FORWARD;
+  const at::Tensor divergence =
+      (forward ? GaussianKl(draw.reference_mean, draw.reference_std, draw.policy.mean, std)
+               : GaussianKl(draw.policy.mean, std, draw.reference_mean, draw.reference_std))
+          .mean(-1);
+  kl_scale.Update(divergence[0]);
+  draw.objective = draw.objective + options.kl_weight * kl_scale.value().reciprocal() * divergence;
+  draw.mean_kl = divergence.detach().mean();
+  return draw;
+}
+
+PolicyLoss ComputePolicyLoss(const WorldModel& model, const PolicyLossOptions& options,
+                             const Batch& batch, const PolicyDraw& draw, RunningScale& return_scale,
+                             Noise& noise) {
+  const v1::LearningConfig& config = options.config;
+  const bool ablation = config.policy_objective() != v1::LearningConfig::REGULARISED;
+  PolicyLoss loss = {{}, {}, draw.mean_kl, draw.mean_entropy, draw.mean_std};
+  at::Tensor objective = draw.objective;
+  if (ablation || config.return_weight() > 0) {
+    const at::Tensor value = PolicyReturn(model, options.discount, draw.za, noise);
+    return_scale.Update(value[0]);
+    const at::Tensor& scale = return_scale.value();
+    objective = ablation
+                    ? AblationObjective(model, options, batch, draw, value / scale, scale, noise)
+                    : at::addcmul(objective, value, config.return_weight() / scale, -1);
+    const Branch losses(BranchStream::kLosses);
+    losses.Uses(value);
+    loss.mean_return = losses.Run([&] { return value.detach().mean(); });
+  }
+  if (IsRegularised(config) && config.divergence() == v1::LearningConfig::CROSS_ENTROPY) {
+    const at::Tensor divergence =
+        -static_cast<double>(batch.action.size(2)) / kCrossEntropyActions *
+        PriorLogProb(draw.reference_mean, draw.reference_std, options.min_std, draw.action);
+    const at::Tensor& scale = return_scale.value();
+    const at::Tensor factor =
+        (scale > config.cross_entropy_threshold()).to(scale.scalar_type()) / scale;
     objective = objective + options.kl_weight * factor * divergence;
     loss.kl = divergence.detach().mean();
   }
   loss.loss = TimeMeanOf(Weighted(objective, batch), 0, {1}, config.rho());
-  loss.entropy = entropy.detach().mean();
-  loss.std = std.detach().mean();
   return loss;
 }
 

@@ -48,8 +48,8 @@ struct ReanalyzedPrior {
 };
 
 struct ModelLoss {
-  at::Tensor total;                                    // [], with gradient.
-  at::Tensor consistency, reward, value, termination;  // [], unweighted.
+  // [], unweighted, with gradient.
+  at::Tensor consistency, reward, value, termination;
   at::Tensor latents;      // [T+1, B, L] z_0 .. z_T of the rollout, without gradient.
   at::Tensor model_error;  // [T] mean of (z_t - h(o_t))^2, t = 1 .. T, without gradient.
   // [B] mean over time of |value - target|, the value being the mean over heads; without gradient.
@@ -62,7 +62,8 @@ at::Tensor ValueTarget(const WorldModel& model, const v1::LearningConfig& config
                        const Batch& batch, const at::Tensor& encoded, Noise& noise);
 
 // tracked: the model with gradients. encoded_next: [T, B, L] h(o_1) .. h(o_T), no gradient; first:
-// z_0 with gradient; target: [T, B].
+// z_0 with gradient; target: [T, B]. encoded_next and target may be work of BranchStream::kTarget;
+// losses are of BranchStream::kLosses, but for that of the value.
 ModelLoss ComputeModelLoss(const WorldModel& tracked, const v1::LearningConfig& config,
                            const Batch& batch, const at::Tensor& first,
                            const at::Tensor& encoded_next, const at::Tensor& target, Noise& noise);
@@ -78,16 +79,32 @@ struct PolicyLossOptions {
   at::Tensor kl_weight;  // [] lambda.
 };
 
+// What the policy loss needs of policy, prior and replay alone: not of the model's parameters.
+struct PolicyDraw {
+  at::Tensor z;  // [S, B, L]
+  PolicyDistribution policy;
+  at::Tensor action;                           // [S, B, A] a ~ pi.
+  at::Tensor za;                               // Of z and action.
+  at::Tensor entropy;                          // [S, B] H.
+  at::Tensor reference_mean, reference_std;    // [S, B, A] pi_ref; undefined if not regularised.
+  at::Tensor objective;                        // [S, B] the loss's terms so far.
+  at::Tensor mean_entropy, mean_std, mean_kl;  // [], as those of PolicyLoss.
+};
+
+// `tracked` gives the policy, `model` the prior. latents: [T+1, B, L].
+PolicyDraw DrawPolicy(const WorldModel& tracked, const WorldModel& model,
+                      const PolicyLossOptions& options, const Batch& batch,
+                      const at::Tensor& latents, RunningScale& kl_scale, Noise& noise);
+
 struct PolicyLoss {
   at::Tensor loss;                           // [], with gradient to the policy.
   at::Tensor mean_return, kl, entropy, std;  // [], means without gradient; kl in nats a dimension.
 };
 
-// `tracked` gives the policy, `model` everything that is frozen. latents: [T+1, B, L].
-PolicyLoss ComputePolicyLoss(const WorldModel& tracked, const WorldModel& model,
-                             const PolicyLossOptions& options, const Batch& batch,
-                             const at::Tensor& latents, RunningScale& return_scale,
-                             RunningScale& kl_scale, Noise& noise);
+// `model` gives everything that is frozen.
+PolicyLoss ComputePolicyLoss(const WorldModel& model, const PolicyLossOptions& options,
+                             const Batch& batch, const PolicyDraw& draw, RunningScale& return_scale,
+                             Noise& noise);
 
 }  // namespace pompc
 

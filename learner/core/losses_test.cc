@@ -42,8 +42,8 @@ class PolicyLossTest : public testing::Test {
     RunningScale return_scale(0, at::kDouble), kl_scale(0, at::kDouble);
     const PolicyLossOptions options = {config_.learning(), 0.99, 0.05,
                                        at::full({}, kl_weight, at::kDouble)};
-    return ComputePolicyLoss(tracked, model, options, batch_, latents_, return_scale, kl_scale,
-                             noise);
+    const PolicyDraw draw = DrawPolicy(tracked, model, options, batch_, latents_, kl_scale, noise);
+    return ComputePolicyLoss(model, options, batch_, draw, return_scale, noise);
   }
   PolicyLoss Loss(double kl_weight) {
     GeneratorNoise noise(12, at::kDouble);
@@ -225,7 +225,9 @@ TEST_P(OptimiserFixtureTest, RunningScaleFollowsTheReference) {
 TEST(AdamTest, ClipsTheGradientAndGivesRangesTheirOwnRate) {
   at::Tensor values = at::zeros({32}), grad = at::full({32}, 3.0);
   Adam adam({{{0, 16}, 1e-3, 1e-8}, {{16, 32}, 1e-2, 1e-8}}, at::kFloat);
-  adam.Step(values, grad, grad.norm(), 1.0);
+  const at::Tensor norm = grad.norm();
+  adam.Step(values, grad, norm, 1.0);
+  adam.StepRest(values, grad, norm, 1.0);
   EXPECT_NEAR(grad.norm().item<double>(), 1, 1e-5);
   EXPECT_NEAR(values[0].item<double>(), -1e-3, 1e-6);
   EXPECT_NEAR(values[31].item<double>(), -1e-2, 1e-5);

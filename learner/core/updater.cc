@@ -1,5 +1,7 @@
 #include "learner/core/updater.h"
 
+#include <torch/csrc/autograd/autograd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <exception>
@@ -9,7 +11,9 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 #include "common/base/status_macros.h"
+#include "common/model/branch.h"
 #include "common/model/device.h"
+#include "common/model/gpu_layers.h"
 
 namespace pompc {
 namespace {
@@ -34,17 +38,36 @@ absl::Status CheckBatch(const Batch& batch, const ModelSpec& spec) {
   return absl::InvalidArgumentError("batch: shapes do not fit each other or the model");
 }
 
-std::vector<AdamRange> ModelRanges(const ParameterLayout& layout,
-                                   const v1::LearningConfig& config) {
+// The last range is what the policy's step needs first: Q heads alone, or V heads and the model.
+std::vector<AdamRange> ModelRanges(const ParameterLayout& layout, const v1::RunConfig& config) {
+  const v1::LearningConfig& learning = config.learning();
   const ParameterRange encoder = layout.range(ParameterGroup::kEncoder);
-  return {{encoder, config.learning_rate() * config.encoder_learning_rate_scale(),
-           config.adam_epsilon()},
-          {{encoder.end, layout.model_range().end}, config.learning_rate(), config.adam_epsilon()}};
+  const ParameterRange value = layout.range(ParameterGroup::kValue);
+  const double rate = learning.learning_rate(), epsilon = learning.adam_epsilon();
+  std::vector<AdamRange> ranges = {
+      {encoder, rate * learning.encoder_learning_rate_scale(), epsilon}};
+  const bool split = config.model().value_kind() == v1::ModelConfig::Q;
+  if (split) ranges.push_back({{encoder.end, value.begin}, rate, epsilon});
+  ranges.push_back({{split ? value.begin : encoder.end, value.end}, rate, epsilon});
+  return ranges;
 }
 
 std::vector<AdamRange> HeadRange(const ParameterLayout& layout, const v1::LearningConfig& config,
                                  ParameterGroup group) {
   return {{layout.range(group), config.learning_rate(), config.policy_adam_epsilon()}};
+}
+
+at::Tensor NormOf(const at::Tensor& gradient) {
+  const GpuLayers* const gpu = GpuLayersOf(gradient);
+  return gpu != nullptr ? gpu->Norm(gradient) : gradient.norm();
+}
+
+// Behind this, gradients that the last backward gave to branches are there.
+void JoinGradients() {
+  for (const BranchStream stream :
+       {BranchStream::kProducts, BranchStream::kEnsembleProducts, BranchStream::kSums}) {
+    Branch(stream).Join();
+  }
 }
 
 }  // namespace
@@ -112,8 +135,7 @@ Updater::Updater(const v1::RunConfig& config, const UpdaterOptions& options,
       model_(std::move(model)),
       tracked_(parameters_, WorldModel::Gradients::kTracked),
       planner_(std::move(planner)),
-      model_adam_(ModelRanges(parameters_->layout(), config_.learning()),
-                  parameters_->flat().options()),
+      model_adam_(ModelRanges(parameters_->layout(), config_), parameters_->flat().options()),
       policy_adam_(HeadRange(parameters_->layout(), config_.learning(), ParameterGroup::kPolicy),
                    parameters_->flat().options()),
       prior_adam_(HeadRange(parameters_->layout(), config_.learning(), ParameterGroup::kPrior),
@@ -125,6 +147,12 @@ Updater::Updater(const v1::RunConfig& config, const UpdaterOptions& options,
   kl_weight_ = at::zeros({}, parameters_->flat().options());
   stale_policy_norm_ = at::zeros({}, parameters_->flat().options());
   zero_ = at::zeros({}, parameters_->flat().options());
+  one_ = at::ones({}, parameters_->flat().options());
+  for (const double weight :
+       {config_.learning().consistency_weight(), config_.learning().reward_weight(),
+        config_.learning().value_weight(), config_.learning().termination_weight()}) {
+    loss_weights_.push_back(at::full({}, weight, parameters_->flat().options()));
+  }
   for (std::unique_ptr<UpdateGraph>& graph : graphs_) {
     graph = UpdateGraph::Create(parameters_->flat().device(), options.record);
   }
@@ -187,14 +215,30 @@ absl::StatusOr<UpdateResult> Updater::UpdateOrThrow(const UpdateRequest& request
 
 at::Tensor Updater::Compute(UpdateKind kind, const Batch& batch, Noise& noise) {
   report_ = {};
-  const ModelLoss model = StepModel(batch, noise);
+  Branch(BranchStream::kSums).Run([&] { parameters_->grad().zero_(); });
+  const ModelLoss model = LossOfModel(batch, noise);
+  JoinGradients();
+  PolicyDraw draw;
+  const PolicyLossOptions options = {config_.learning(), planner_->options().discount,
+                                     config_.planner().min_std(), kl_weight_};
+  const Branch policy(BranchStream::kPolicy), targets(BranchStream::kTarget);
   if (kind == UpdateKind::kFull) {
-    if (parameters_->spec().intermediate_prior) StepPrior(batch, model.latents);
-    StepPolicy(batch, model.latents, noise);
+    draw = policy.Run([&] {
+      if (parameters_->spec().intermediate_prior) StepPrior(batch, model.latents);
+      return DrawPolicy(tracked_, *model_, options, batch, model.latents, kl_scale_, noise);
+    });
   }
+  const at::Tensor norm = StepModel(model);
+  PolicyLoss policy_loss;
+  if (kind == UpdateKind::kFull) {
+    policy.Join();
+    policy_loss = ComputePolicyLoss(*model_, options, batch, draw, return_scale_, noise);
+  }
+  // Memory is what this is short of: beside the policy's backward, which is not.
+  targets.Run([&] { FinishModel(norm); });
+  if (kind == UpdateKind::kFull) StepPolicy(policy_loss);
+  Branch(BranchStream::kLosses).Join();
   const at::NoGradGuard no_grad;
-  const ParameterRange value = parameters_->layout().range(ParameterGroup::kValue);
-  parameters_->target().lerp_(value.Of(parameters_->flat()), config_.learning().target_rate());
   std::vector<at::Tensor> values;
   for (const at::Tensor& stat : report_) values.push_back(stat.defined() ? stat : zero_);
   const at::Tensor stats = at::cat({at::stack(values), model.model_error});
@@ -220,32 +264,54 @@ absl::StatusOr<ReanalyzedPrior> Updater::Reanalyze(const Batch& batch, int64_t n
                          plan.num_nonfinite};
 }
 
-ModelLoss Updater::StepModel(const Batch& batch, Noise& noise) {
+ModelLoss Updater::LossOfModel(const Batch& batch, Noise& noise) {
   const v1::LearningConfig& learning = config_.learning();
-  const ParameterRange range = parameters_->layout().model_range();
-  const at::Tensor grad = range.Of(parameters_->grad());
-  const at::Tensor encoded_next = model_->Encode(batch.obs.narrow(0, 1, batch.action.size(0)));
+  const Branch targets(BranchStream::kTarget);
+  const at::Tensor encoded_next =
+      targets.Run([&] { return model_->Encode(batch.obs.narrow(0, 1, batch.action.size(0))); });
   const at::Tensor first = tracked_.Encode(batch.obs[0]);
-  const at::Tensor encoded = at::cat({first.detach().unsqueeze(0), encoded_next});
-  const at::Tensor target =
-      ValueTarget(*model_, learning, planner_->options().discount, batch, encoded, noise);
-  const ModelLoss loss =
-      ComputeModelLoss(tracked_, learning, batch, first, encoded_next, target, noise);
-  grad.zero_();
-  loss.total.backward();
+  const at::Tensor target = targets.Run([&] {
+    const at::Tensor encoded = at::cat({first.detach().unsqueeze(0), encoded_next});
+    const at::Tensor values =
+        ValueTarget(*model_, learning, planner_->options().discount, batch, encoded, noise);
+    Report(Stat::kValueTarget, values.mean());
+    return values;
+  });
+  return ComputeModelLoss(tracked_, learning, batch, first, encoded_next, target, noise);
+}
 
-  at::Tensor norm = grad.norm();
+at::Tensor Updater::StepModel(const ModelLoss& loss) {
+  const v1::LearningConfig& learning = config_.learning();
+  const at::Tensor grad = parameters_->layout().model_range().Of(parameters_->grad());
+  // The gradient of the weighted sum, without the kernels that would make it.
+  std::vector<at::Tensor> losses = {loss.consistency, loss.reward, loss.value};
+  if (loss.termination.defined()) losses.push_back(loss.termination);
+  torch::autograd::backward(losses, {loss_weights_.begin(), loss_weights_.begin() + losses.size()});
+  JoinGradients();
+  at::Tensor norm = NormOf(grad);
   if (learning.clip_with_stale_policy_gradient()) norm = at::hypot(norm, stale_policy_norm_);
   model_adam_.Step(parameters_->flat(), parameters_->grad(), norm, learning.gradient_clip_norm());
 
-  Report(Stat::kTotalLoss, loss.total);
+  Report(Stat::kTotalLoss, Branch(BranchStream::kLosses).Run([&] {
+    const at::NoGradGuard no_grad;
+    at::Tensor total = losses[0] * loss_weights_[0];
+    for (size_t i = 1; i < losses.size(); ++i) total = total + losses[i] * loss_weights_[i];
+    return total;
+  }));
   Report(Stat::kConsistencyLoss, loss.consistency);
   Report(Stat::kRewardLoss, loss.reward);
   Report(Stat::kValueLoss, loss.value);
   if (loss.termination.defined()) Report(Stat::kTerminationLoss, loss.termination);
   Report(Stat::kModelGradientNorm, norm);
-  Report(Stat::kValueTarget, target.mean());
-  return loss;
+  return norm;
+}
+
+void Updater::FinishModel(const at::Tensor& norm) {
+  const at::NoGradGuard no_grad;
+  model_adam_.StepRest(parameters_->flat(), parameters_->grad(), norm,
+                       config_.learning().gradient_clip_norm());
+  const ParameterRange value = parameters_->layout().range(ParameterGroup::kValue);
+  parameters_->target().lerp_(value.Of(parameters_->flat()), config_.learning().target_rate());
 }
 
 void Updater::StepPrior(const Batch& batch, const at::Tensor& latents) {
@@ -254,27 +320,23 @@ void Updater::StepPrior(const Batch& batch, const at::Tensor& latents) {
       parameters_->layout().range(ParameterGroup::kPrior).Of(parameters_->grad());
   const at::Tensor loss =
       ComputePriorLoss(tracked_, learning, batch, latents.narrow(0, 0, batch.action.size(0)));
-  grad.zero_();
-  loss.backward();
-  const at::Tensor norm = grad.norm();
+  loss.backward(one_);
+  JoinGradients();
+  const at::Tensor norm = NormOf(grad);
   prior_adam_.Step(parameters_->flat(), parameters_->grad(), norm, learning.gradient_clip_norm());
   Report(Stat::kPriorLoss, loss);
   Report(Stat::kPriorGradientNorm, norm);
 }
 
-void Updater::StepPolicy(const Batch& batch, const at::Tensor& latents, Noise& noise) {
+void Updater::StepPolicy(const PolicyLoss& loss) {
   const v1::LearningConfig& learning = config_.learning();
   const at::Tensor grad =
       parameters_->layout().range(ParameterGroup::kPolicy).Of(parameters_->grad());
-  const PolicyLossOptions options = {learning, planner_->options().discount,
-                                     config_.planner().min_std(), kl_weight_};
-  const PolicyLoss loss = ComputePolicyLoss(tracked_, *model_, options, batch, latents,
-                                            return_scale_, kl_scale_, noise);
-  grad.zero_();
-  loss.loss.backward();
-  const at::Tensor norm = grad.norm();
+  loss.loss.backward(one_);
+  JoinGradients();
+  const at::Tensor norm = NormOf(grad);
   policy_adam_.Step(parameters_->flat(), parameters_->grad(), norm, learning.gradient_clip_norm());
-  if (learning.clip_with_stale_policy_gradient()) stale_policy_norm_.copy_(grad.norm());
+  if (learning.clip_with_stale_policy_gradient()) stale_policy_norm_.copy_(NormOf(grad));
   Report(Stat::kKlWeight, kl_weight_.clone());
   if (learning.has_target_kl()) {
     const at::Tensor excess = (loss.kl / learning.target_kl() - 1).clamp(-1, 1);
@@ -294,13 +356,17 @@ void Updater::SetKlWeight(int64_t env_steps) {
   const v1::LearningConfig& learning = config_.learning();
   if (learning.has_target_kl()) {
     kl_weight_.copy_(log_kl_weight_.exp());
-  } else if (learning.has_kl_weight_final()) {
+    return;
+  }
+  double weight = learning.kl_weight();
+  if (learning.has_kl_weight_final()) {
     const double progress = std::clamp(
         static_cast<double>(env_steps) / static_cast<double>(learning.kl_weight_steps()), 0.0, 1.0);
-    kl_weight_.fill_(std::lerp(learning.kl_weight(), learning.kl_weight_final(), progress));
-  } else {
-    kl_weight_.fill_(learning.kl_weight());
+    weight = std::lerp(weight, learning.kl_weight_final(), progress);
   }
+  // Mostly it stays, and to write it costs a launch.
+  if (filled_kl_weight_ != weight) kl_weight_.fill_(weight);
+  filled_kl_weight_ = weight;
 }
 
 void Updater::Report(Stat stat, const at::Tensor& value) {

@@ -154,9 +154,13 @@ class Updater {
   // All but re-planning, without waiting for a device. -> statistics [Stat::kCount], and behind
   // them the model errors [T], and the TD errors [B] if the batch has weights.
   at::Tensor Compute(UpdateKind kind, const Batch& batch, Noise& noise);
-  ModelLoss StepModel(const Batch& batch, Noise& noise);  // As of before the step.
+  ModelLoss LossOfModel(const Batch& batch, Noise& noise);
+  // Steps what the policy's step needs; FinishModel() the rest of model and targets. Returns the
+  // gradient's norm.
+  at::Tensor StepModel(const ModelLoss& loss);
+  void FinishModel(const at::Tensor& norm);
   void StepPrior(const Batch& batch, const at::Tensor& latents);
-  void StepPolicy(const Batch& batch, const at::Tensor& latents, Noise& noise);
+  void StepPolicy(const PolicyLoss& loss);
   void SetKlWeight(int64_t env_steps);
   void Report(Stat stat, const at::Tensor& value);
   // All tensors of the state by name, sharing memory.
@@ -170,10 +174,12 @@ class Updater {
   std::unique_ptr<MppiPlanner> planner_;
   Adam model_adam_, policy_adam_, prior_adam_;
   RunningScale return_scale_, kl_scale_;
-  at::Tensor log_kl_weight_;      // [], only moved by dual ascent.
-  at::Tensor kl_weight_;          // [], lambda of this update.
-  at::Tensor stale_policy_norm_;  // [], gradient norm left by the last policy step.
-  at::Tensor zero_;               // []
+  at::Tensor log_kl_weight_;                // [], only moved by dual ascent.
+  at::Tensor kl_weight_;                    // [], lambda of this update.
+  std::optional<double> filled_kl_weight_;  // What kl_weight_ was filled with.
+  at::Tensor stale_policy_norm_;            // [], gradient norm left by the last policy step.
+  at::Tensor zero_, one_;                   // []
+  std::vector<at::Tensor> loss_weights_;    // [] each: consistency, reward, value, termination.
   std::array<at::Tensor, static_cast<size_t>(Stat::kCount)> report_;
   // Of each kind; null on the CPU.
   std::array<std::unique_ptr<UpdateGraph>, static_cast<size_t>(UpdateKind::kCount)> graphs_;

@@ -281,8 +281,9 @@ TEST_P(ActorModeFixtureTest, PolicyLossLikeTheReference) {
     const PolicyLossOptions options = {
         config.learning(), RunDiscount(config.learning(), fixture.Config("episode_length")),
         config.planner().min_std(), at::ones({}, fixture.options())};
-    const PolicyLoss loss = ComputePolicyLoss(tracked, model, options, batch, fixture["in/zs"],
-                                              return_scale, kl_scale, noise);
+    const PolicyDraw draw =
+        DrawPolicy(tracked, model, options, batch, fixture["in/zs"], kl_scale, noise);
+    const PolicyLoss loss = ComputePolicyLoss(model, options, batch, draw, return_scale, noise);
     EXPECT_TRUE(Close(loss.loss, fixture[mode + "info/pi_loss"], 1e-4));
     EXPECT_TRUE(Close(return_scale.value(), fixture[mode + "scale_after"], 1e-5));
     loss.loss.backward();
