@@ -2,11 +2,19 @@
 
 #include <ATen/Context.h>
 #include <c10/core/CachingDeviceAllocator.h>
+#include <c10/util/Exception.h>
 #include <malloc.h>
 
 #include "absl/strings/str_cat.h"
 
 namespace pompc {
+namespace {
+
+class Silence : public c10::WarningHandler {
+  void process(const c10::Warning& /*warning*/) override {}
+};
+
+}  // namespace
 
 absl::StatusOr<at::Device> FindDevice(const std::string& field, const std::string& name) {
   try {
@@ -34,6 +42,11 @@ DeviceMemory MemoryOf(at::Device device) {
 
 void SetFloat32Products(v1::MatmulPrecision precision) {
   at::globalContext().setFloat32MatmulPrecision(precision == v1::FP32 ? "highest" : "high");
+  // Of the two libraries this chooses better for the small products of an update. LibTorch warns
+  // that the choice is an experiment.
+  Silence silence;
+  const c10::WarningUtils::WarningHandlerGuard guard(&silence);
+  at::globalContext().setBlasPreferredBackend(at::BlasBackend::Cublaslt);
 }
 
 void KeepFreedMemory() {

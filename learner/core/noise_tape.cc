@@ -16,21 +16,30 @@ void NoiseTape::Rewind(Noise& source) {
   for (Draw& draw : draws_) {
     switch (draw.kind) {
       case Draw::kNormal:
-        source.FillNormal(draw.value);
+        if (!draw.drawn.defined()) draw.drawn = at::empty_like(draw.value);
+        source.FillNormal(draw.drawn);
         break;
       case Draw::kHeads: {
         std::array<int64_t, 2> heads;
         source.FillHeads(draw.num_heads, heads);
         // The two numbers as a range travel as a kernel's arguments: nothing to copy or to keep.
         const int64_t stride = heads[1] - heads[0];
-        at::arange_out(draw.value, heads[0], heads[1] + stride, stride);
+        if (!draw.drawn.defined()) draw.drawn = at::empty_like(draw.value);
+        at::arange_out(draw.drawn, heads[0], heads[1] + stride, stride);
         break;
       }
       case Draw::kMask:
-        draw.value.copy_(source.DropoutMask(draw.value.sizes(), draw.rate));
+        draw.drawn = source.DropoutMask(draw.value.sizes(), draw.rate);
         break;
     }
   }
+}
+
+std::vector<std::pair<at::Tensor, at::Tensor>> NoiseTape::Drawn() const {
+  std::vector<std::pair<at::Tensor, at::Tensor>> drawn;
+  if (source_ != nullptr) return drawn;
+  for (const Draw& draw : draws_) drawn.emplace_back(draw.drawn, draw.value);
+  return drawn;
 }
 
 at::Tensor NoiseTape::Next(const Draw& first) {

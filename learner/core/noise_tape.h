@@ -2,8 +2,9 @@
 // addresses each time, as a CUDA graph needs them.
 //
 // The first run records which draws are made; before each later one Rewind() makes all of them
-// again, in the same order and into the same memory. So the sequence of draws from the source is
-// that of the computation without a tape.
+// again, in the same order, and whoever then copies them puts them into the same memory. So the
+// sequence of draws from the source is that of the computation without a tape, and they can be made
+// while the run before still reads its own.
 //
 // Thread-safety: none.
 #ifndef POMPC_LEARNER_CORE_NOISE_TAPE_H_
@@ -12,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "common/model/noise.h"
@@ -25,6 +27,8 @@ class NoiseTape final : public Noise {
 
   // Before each run of the computation, with the source of its draws.
   void Rewind(Noise& source);
+  // What has to be copied before the run: the draws, and where the computation finds them.
+  std::vector<std::pair<at::Tensor, at::Tensor>> Drawn() const;
 
   at::Tensor Normal(at::IntArrayRef shape) override;
   at::Tensor Heads(int64_t num_heads) override;  // On the device.
@@ -42,6 +46,7 @@ class NoiseTape final : public Noise {
     int64_t num_heads;
     double rate;
     at::Tensor value;
+    at::Tensor drawn = {};  // For the next run.
   };
   // The next draw of the tape, recorded from `first` in the first run.
   at::Tensor Next(const Draw& first);
