@@ -1,10 +1,14 @@
-// OpenGL without a display: Mesa's software renderer, loaded when somebody first asks for it, so
-// that no program needs it to start.
+// OpenGL without a display, by a library that is loaded when somebody first asks for it, so that no
+// program needs it to start.
+//
+// $MUJOCO_GL says which, as for dm_control: "osmesa", Mesa's software renderer and what is taken
+// when it is unset, or "egl", which draws on a GPU where its driver brings EGL.
 #ifndef POMPC_ACTOR_RENDER_GL_CONTEXT_H_
 #define POMPC_ACTOR_RENDER_GL_CONTEXT_H_
 
+#include <functional>
 #include <memory>
-#include <vector>
+#include <utility>
 
 #include "absl/status/statusor.h"
 
@@ -13,16 +17,15 @@ namespace pompc {
 class GlContext {
  public:
   // Makes a context that is current on the calling thread, on which alone it is used and destroyed.
-  // FAILED_PRECONDITION: no libOSMesa (the message names the package), or it refuses.
+  // One process uses one of the libraries. FAILED_PRECONDITION: no such library (the message names
+  // the package), it refuses, or $MUJOCO_GL names another one.
   static absl::StatusOr<std::unique_ptr<GlContext>> Create();
-  ~GlContext();
+  ~GlContext() { destroy_(); }
 
  private:
-  GlContext() = default;
+  explicit GlContext(std::function<void()> destroy) : destroy_(std::move(destroy)) {}
 
-  void* context_ = nullptr;  // OSMesaContext.
-  void (*destroy_)(void*) = nullptr;
-  std::vector<unsigned char> pixels_;  // What OSMesa draws on; pictures go to MuJoCo's own buffer.
+  const std::function<void()> destroy_;
 };
 
 }  // namespace pompc
