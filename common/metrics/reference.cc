@@ -18,7 +18,10 @@ struct Section {
 };
 
 constexpr Section kSections[] = {
-    {"Actor", {"pompc_actor_"}, "`pompc-actor`; evaluators serve those of parameters"},
+    {"Actor",
+     {"pompc_actor_"},
+     "`pompc-actor`; evaluators serve those of parameters, reanalyze workers those of plans and "
+     "parameters"},
     {"Replay",
      {"pompc_replay_"},
      "`pompc-replay`, and `pompc-learner` when it holds the table itself; those of the journal "

@@ -1,7 +1,7 @@
 // Every metric of the project: the one place where names are made.
 //
 // Names: pompc_<room>_<noun>_<unit>[_total], base units, `_total` for counters alone. A metric has
-// at most one label, whose values are a closed set of fewer than 10: never an actor's id, a seed or
+// at most one label, whose values are a closed set of at most 10: never an actor's id, a seed or
 // an episode, which are in the scrape's `instance` or once in pompc_run_info. Timestamps rather
 // than ages. metrics_test.cc enforces this. docs/metrics.md is made from this table (reference.h).
 #ifndef POMPC_COMMON_METRICS_TABLE_H_
@@ -51,6 +51,7 @@ inline constexpr MetricSpec kMetricTable[] = {
     {"pompc_actor_params_version", internal::kG, "", "Version of the parameters in use."},
     {"pompc_actor_params_received_timestamp_seconds", internal::kG, "seconds", "When the parameters in use arrived."},
     {"pompc_actor_params_wait_seconds_total", internal::kC, "seconds", "Time not acting because parameters were older than allowed."},
+    {"pompc_actor_reanalyzed_rows_total", internal::kC, "rows", "Rows that a reanalyze worker re-planned."},
     {"pompc_actor_physics_wait_seconds_total", internal::kC, "seconds", "Time not planning because environments were still stepping."},
     {"pompc_actor_upload_queue_rows", internal::kG, "rows", "Rows that replay has not acknowledged."},
     {"pompc_actor_gpu_memory_bytes", internal::kG, "bytes", "GPU memory of LibTorch: allocated by tensors, and reserved for them; 0 without a GPU.", "state", "allocated,reserved"},
@@ -119,7 +120,7 @@ inline constexpr MetricSpec kMetricTable[] = {
     {"pompc_rpc_retries_total", internal::kC, "", "Attempts of unary calls after the first."},
     {"pompc_rpc_reconnects_total", internal::kC, "", "Streams opened again after they broke."},
     {"pompc_rpc_served_total", internal::kC, "", "Unary calls served by outcome.", "code", internal::kCodes},
-    {"pompc_rpc_serve_duration_seconds", internal::kH, "seconds", "One unary call, from its arrival to its answer.", "rpc", "get_config,join,report_episodes,get_status,configure,draw,update,checkpoint,info", internal::kDurationBuckets},
+    {"pompc_rpc_serve_duration_seconds", internal::kH, "seconds", "One unary call, from its arrival to its answer.", "rpc", "get_config,join,report_episodes,get_status,configure,draw,peek,update,checkpoint,info", internal::kDurationBuckets},
     // Every process.
     {"pompc_run_info", internal::kG, "", "Always 1; its labels name the run."},
     {"pompc_log_lines_total", internal::kC, "", "Lines logged.", "severity", "info,warning,error"},

@@ -10,6 +10,7 @@
 #include "gtest/gtest.h"
 #include "replay/client/local_sampler.h"
 #include "replay/client/remote_sampler.h"
+#include "replay/client/remote_stored_windows.h"
 #include "replay/client/remote_writer.h"
 #include "replay/client/test_server.h"
 #include "replay/server/testing.h"
@@ -18,7 +19,9 @@ namespace pompc {
 namespace {
 
 using ::pompc::testing::IdAt;
+using ::pompc::testing::kPriorFloats;
 using ::pompc::testing::RowId;
+using ::pompc::testing::TestSchema;
 using ::pompc::testing::TestSegment;
 using ::pompc::testing::TestServer;
 using ::pompc::testing::TestTable;
@@ -138,6 +141,68 @@ TEST(ReplayE2eTest, LocalAndRemoteSamplersDrawTheSameBatches) {
     EXPECT_EQ(batches[i].keys, batches[i + 5].keys);
     EXPECT_EQ(batches[i].sampled_batches, batches[i + 5].sampled_batches);
   }
+}
+
+TEST(ReplayE2eTest, StoredWindowsAreSeenAndWrittenOnWithoutCounting) {
+  TestServer first("", 1), second("", 2);
+  for (TestServer* server : {&first, &second}) {
+    v1::TableConfig table = TestTable(3, 1000);
+    table.set_shard(server == &second);
+    table.set_shards(2);
+    ASSERT_TRUE(server->Configure(table).ok());
+  }
+  Event stop;
+  MetricsRegistry metrics;
+  RemoteStoredWindows stored({first.channel(), second.channel()}, 1, RealClock(), &stop, &metrics);
+  EXPECT_EQ(stored.Peek(4, 1).status().code(), absl::StatusCode::kUnavailable) << "empty";
+  v1::DrawRequest grant;
+  grant.set_max_decisions(1000);
+  for (TestServer* server : {&first, &second}) {
+    ASSERT_TRUE(server->replay().Draw(grant, *server->replay().layout(), {}).ok());
+    const uint64_t id = server == &first ? 7 : 8;
+    auto writer = MakeWriter(*server, id);
+    ASSERT_TRUE(writer->Append(Rows(id, 0, 100), kNever).ok());
+    ASSERT_TRUE(writer->Flush(kNever).ok());
+  }
+
+  std::vector<v1::SampleResponse> seen;
+  std::set<int64_t> writers;
+  for (const uint64_t seed : {1, 1, 1, 2}) {
+    auto windows = stored.Peek(4, seed);
+    ASSERT_TRUE(windows.ok()) << windows.status();
+    ASSERT_EQ(windows->keys_size(), 3 * 4);
+    for (int b = 0; b < 4; ++b) {
+      const RowId id = IdAt(windows->columns(0), b);
+      writers.insert(id.writer);
+      for (int t = 1; t < 3; ++t) {
+        EXPECT_EQ(IdAt(windows->columns(0), t * 4 + b).row, id.row + t);
+      }
+    }
+    seen.push_back(*std::move(windows));
+  }
+  EXPECT_THAT(writers, ::testing::ElementsAre(7, 8)) << "the servers take turns";
+  EXPECT_EQ(seen[0].SerializeAsString(), seen[2].SerializeAsString()) << "one server, one seed";
+  EXPECT_NE(seen[1].SerializeAsString(), seen[3].SerializeAsString());
+  EXPECT_EQ(seen[3].sampled_batches(), 0);
+  EXPECT_EQ(first.replay().Info().sampled_batches(), 0);
+
+  // Written on where it was seen, and nowhere else.
+  const std::string prior(size_t{3} * 4 * kPriorFloats * sizeof(float), '\x01');
+  const NamedRows columns[] = {{TestSchema().columns(1).name(), prior}};
+  const auto written = stored.Update(seen[3].keys(), columns);
+  ASSERT_TRUE(written.ok()) << written.status();
+  EXPECT_EQ(written->updated_rows(), 12);
+  const auto unchanged = stored.Peek(4, 2), changed = stored.Peek(4, 2);
+  ASSERT_TRUE(unchanged.ok() && changed.ok());
+  EXPECT_NE(unchanged->columns(1), prior);
+  EXPECT_EQ(changed->columns(1), prior);
+
+  EXPECT_THAT(stored.Peek(0, 1).status().message(), HasSubstr("batch_size: 0; must be 1 to"));
+  second.Stop();
+  EXPECT_EQ(stored.Peek(4, 1).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(stored.Peek(4, 1).ok()) << "the other server is there";
+  stop.Notify();
+  EXPECT_EQ(stored.Peek(4, 1).status().code(), absl::StatusCode::kCancelled);
 }
 
 // Local and remote alike.

@@ -455,6 +455,23 @@ absl::StatusOr<Replay::Drawn> Replay::Draw(const v1::DrawRequest& request, const
   return drawn;
 }
 
+absl::StatusOr<Replay::Drawn> Replay::Peek(const v1::PeekRequest& request, const Layout& layout,
+                                           const WindowBuffers& out) {
+  if (request.windows() < 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("windows: ", request.windows(), "; must be at least 1"));
+  }
+  Rng rng(request.seed(), RngRole::kReplaySampler, 0, 0);
+  std::vector<uint64_t> random(request.windows());
+  for (uint64_t& word : random) word = rng.Uint64();
+  absl::MutexLock lock(&mu_);
+  POMPC_RETURN_IF_ERROR(Ready());
+  if (layout.schema != schema_) return absl::UnavailableError("the table was configured anew");
+  if (table_->num_windows() == 0) return absl::UnavailableError("no window is stored");
+  table_->SampleWindows(random, out);
+  return CountsNow();
+}
+
 absl::StatusOr<v1::UpdateResponse> Replay::Update(const v1::UpdateRequest& request) {
   absl::MutexLock lock(&mu_);
   POMPC_RETURN_IF_ERROR(Ready());

@@ -124,6 +124,10 @@ class Replay {
   // as well: no window is stored, or the table has another layout by now.
   absl::StatusOr<Drawn> Draw(const v1::DrawRequest& request, const Layout& layout,
                              const WindowBuffers& out);
+  // Draws windows into `out`, as in Sample(), that count nowhere; from a shard, too.
+  // INVALID_ARGUMENT: windows < 1. UNAVAILABLE: as Draw().
+  absl::StatusOr<Drawn> Peek(const v1::PeekRequest& request, const Layout& layout,
+                             const WindowBuffers& out);
   // Overwrites columns of stored rows, or sets priorities. INVALID_ARGUMENT, naming the field.
   // FAILED_PRECONDITION: the table has no priorities.
   absl::StatusOr<v1::UpdateResponse> Update(const v1::UpdateRequest& request);

@@ -1,5 +1,6 @@
 #include "replay/server/service.h"
 
+#include "absl/strings/str_cat.h"
 #include "common/base/status_macros.h"
 #include "common/rpc/answer.h"
 #include "common/rpc/channel.h"
@@ -20,12 +21,19 @@ class RefusedStream final : public grpc::ServerBidiReactor<Request, Response> {
   void OnDone() override { delete this; }
 };
 
-absl::StatusOr<grpc::ByteBuffer> DrawPart(Replay& replay, const grpc::ByteBuffer& message) {
-  v1::DrawRequest request;
+template <typename Request>
+absl::StatusOr<Request> Parse(const grpc::ByteBuffer& message) {
+  Request request;
   grpc::ByteBuffer bytes = message;  // Parsing consumes it.
-  if (!grpc::SerializationTraits<v1::DrawRequest>::Deserialize(&bytes, &request).ok()) {
-    return absl::InvalidArgumentError("request: not a DrawRequest");
+  if (!grpc::SerializationTraits<Request>::Deserialize(&bytes, &request).ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("request: not a ", Request::descriptor()->name()));
   }
+  return request;
+}
+
+absl::StatusOr<grpc::ByteBuffer> DrawPart(Replay& replay, const grpc::ByteBuffer& message) {
+  POMPC_ASSIGN_OR_RETURN(const v1::DrawRequest request, Parse<v1::DrawRequest>(message));
   POMPC_ASSIGN_OR_RETURN(const Replay::Layout layout, replay.layout());
   if (request.windows() == 0) {
     POMPC_ASSIGN_OR_RETURN(const Replay::Drawn drawn, replay.Draw(request, layout, {}));
@@ -36,6 +44,16 @@ absl::StatusOr<grpc::ByteBuffer> DrawPart(Replay& replay, const grpc::ByteBuffer
                          BatchEncoding::Create(layout, request.windows()));
   POMPC_ASSIGN_OR_RETURN(const Replay::Drawn drawn, replay.Draw(request, layout, part.buffers()));
   return part.Finish(drawn);
+}
+
+absl::StatusOr<grpc::ByteBuffer> PeekAt(Replay& replay, const grpc::ByteBuffer& message) {
+  POMPC_ASSIGN_OR_RETURN(const v1::PeekRequest request, Parse<v1::PeekRequest>(message));
+  POMPC_ASSIGN_OR_RETURN(const Replay::Layout layout, replay.layout());
+  POMPC_ASSIGN_OR_RETURN(const BatchEncoding windows,
+                         BatchEncoding::Create(layout, request.windows()));
+  POMPC_ASSIGN_OR_RETURN(const Replay::Drawn drawn,
+                         replay.Peek(request, layout, windows.buffers()));
+  return windows.Finish(drawn);
 }
 
 }  // namespace
@@ -67,6 +85,14 @@ grpc::ServerUnaryReactor* ReplayService::Draw(grpc::CallbackServerContext* conte
   const absl::StatusOr<Replay*> replay = tables_->Find(CalledPart(*context));
   if (!replay.ok()) return Answer(context, replay.status());
   return Answer(context, DrawPart(**replay, *request), response);
+}
+
+grpc::ServerUnaryReactor* ReplayService::Peek(grpc::CallbackServerContext* context,
+                                              const grpc::ByteBuffer* request,
+                                              grpc::ByteBuffer* response) {
+  const absl::StatusOr<Replay*> replay = tables_->Find(CalledPart(*context));
+  if (!replay.ok()) return Answer(context, replay.status());
+  return Answer(context, PeekAt(**replay, *request), response);
 }
 
 grpc::ServerUnaryReactor* ReplayService::Update(grpc::CallbackServerContext* context,

@@ -16,11 +16,11 @@
 namespace pompc {
 
 // Every call but those that draw takes parsed messages; these write their messages themselves.
-using ReplayServiceBase =
-    v1::Replay::WithCallbackMethod_Configure<v1::Replay::WithCallbackMethod_Append<
-        v1::Replay::WithRawCallbackMethod_Sample<v1::Replay::WithRawCallbackMethod_Draw<
+using ReplayServiceBase = v1::Replay::WithCallbackMethod_Configure<
+    v1::Replay::WithCallbackMethod_Append<v1::Replay::WithRawCallbackMethod_Sample<
+        v1::Replay::WithRawCallbackMethod_Draw<v1::Replay::WithRawCallbackMethod_Peek<
             v1::Replay::WithCallbackMethod_Update<v1::Replay::WithCallbackMethod_Checkpoint<
-                v1::Replay::WithCallbackMethod_Info<v1::Replay::Service>>>>>>>;
+                v1::Replay::WithCallbackMethod_Info<v1::Replay::Service>>>>>>>>;
 
 class ReplayService final : public ReplayServiceBase {
  public:
@@ -38,6 +38,9 @@ class ReplayService final : public ReplayServiceBase {
   grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Sample(
       grpc::CallbackServerContext* context) override;
   grpc::ServerUnaryReactor* Draw(grpc::CallbackServerContext* context,
+                                 const grpc::ByteBuffer* request,
+                                 grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* Peek(grpc::CallbackServerContext* context,
                                  const grpc::ByteBuffer* request,
                                  grpc::ByteBuffer* response) override;
   grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
