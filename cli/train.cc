@@ -144,6 +144,9 @@ class Run {
     for (int i = 0; i < config.actor().num_actors(); ++i) {
       POMPC_RETURN_IF_ERROR(AddActor("actor", i));
     }
+    for (int i = 0; i < config.reanalyze().num_workers(); ++i) {
+      POMPC_RETURN_IF_ERROR(AddActor("reanalyze", i));
+    }
     std::vector<std::string> more;
     if (config.evaluation().video()) more = {"--video-dir", VideoFolder(options_.run_dir)};
     POMPC_RETURN_IF_ERROR(AddActor("evaluator", 0, more));
@@ -160,7 +163,7 @@ class Run {
         Program("pompc-actor"), "--learner", learner_address(), "--role", role, "--index",
         absl::StrCat(index)};
     argv.insert(argv.end(), more.begin(), more.end());
-    return Add(role == "actor" ? absl::StrCat(role, "-", index) : role, std::move(argv), true);
+    return Add(role == "evaluator" ? role : absl::StrCat(role, "-", index), std::move(argv), true);
   }
 
   absl::Status Add(const std::string& name, std::vector<std::string> argv, bool may_leave) {

@@ -1,5 +1,5 @@
-// pompc-actor: acts in a run, or evaluates its parameters. Started with the learner's address
-// alone; everything else comes from there.
+// pompc-actor: acts in a run, evaluates its parameters, or re-plans what replay stores. Started
+// with the learner's address alone; everything else comes from there.
 //
 // Exit status: 0 when the run is finished or after SIGTERM or SIGINT; 1 after an error, which the
 // last log line tells; 2 for a wrong command line.
@@ -21,6 +21,7 @@
 #include "actor/loop/evaluation_videos.h"
 #include "actor/loop/evaluator.h"
 #include "actor/loop/peers.h"
+#include "actor/loop/reanalyze_worker.h"
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/signal.h"
@@ -33,6 +34,7 @@
 #include "common/rpc/security_flags.h"
 #include "learner/client/remote_learner_client.h"
 #include "learner/client/remote_parameter_subscriber.h"
+#include "replay/client/remote_stored_windows.h"
 #include "replay/client/sharded_writer.h"
 
 namespace pompc {
@@ -62,24 +64,48 @@ absl::StatusOr<v1::GetConfigResponse> AskForConfig(const Flags& flags, const Act
   return run;
 }
 
+// To the run's replay servers, or to the learner that is one.
+absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> ReplayChannels(
+    const Flags& flags, const v1::JoinResponse& join,
+    std::shared_ptr<grpc::Channel> learner_channel) {
+  std::vector<std::shared_ptr<grpc::Channel>> channels;
+  for (const std::string& address : join.replay_addresses()) {
+    POMPC_RETURN_IF_ERROR(flags.security.CheckClient(address));
+    channels.push_back(CreateChannel(address, flags.security));
+  }
+  if (channels.empty()) channels.push_back(std::move(learner_channel));
+  return channels;
+}
+
 absl::Status RunActor(const Flags& flags, const v1::RunConfig& config,
                       std::shared_ptr<grpc::Channel> learner_channel, ActingPeers peers) {
   POMPC_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Episodes>> groups,
                          Episodes::CreateGroups(config));
   POMPC_ASSIGN_OR_RETURN(const v1::JoinResponse join,
                          JoinRun(peers, v1::ACTOR, flags.index, groups.front()->sizes()));
-  std::vector<std::shared_ptr<grpc::Channel>> replay_channels;
-  for (const std::string& address : join.replay_addresses()) {
-    POMPC_RETURN_IF_ERROR(flags.security.CheckClient(address));
-    replay_channels.push_back(CreateChannel(address, flags.security));
-  }
-  if (replay_channels.empty()) replay_channels.push_back(std::move(learner_channel));
-  ShardedWriter replay({.writer_id = join.writer_id(), .reconnect = {}}, replay_channels,
-                       peers.clock, peers.metrics);
+  POMPC_ASSIGN_OR_RETURN(const auto channels,
+                         ReplayChannels(flags, join, std::move(learner_channel)));
+  ShardedWriter replay({.writer_id = join.writer_id(), .reconnect = {}}, channels, peers.clock,
+                       peers.metrics);
   peers.replay = &replay;
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<ActorLoop> loop,
                          ActorLoop::Create(config, join, std::move(groups), peers));
   return loop->Run();
+}
+
+absl::Status RunReanalyze(const Flags& flags, const v1::RunConfig& config,
+                          std::shared_ptr<grpc::Channel> learner_channel,
+                          const ActingPeers& peers) {
+  // One environment tells the sizes of the task.
+  POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Episodes> episodes,
+                         Episodes::Create(config.environment(), 1, 1));
+  POMPC_ASSIGN_OR_RETURN(const v1::JoinResponse join,
+                         JoinRun(peers, v1::REANALYZE, flags.index, episodes->sizes()));
+  POMPC_ASSIGN_OR_RETURN(const auto channels,
+                         ReplayChannels(flags, join, std::move(learner_channel)));
+  RemoteStoredWindows stored(channels, join.writer_id(), peers.clock, peers.stop, peers.metrics);
+  return RunReanalyzeWorker(config, MakeJoinRequest(v1::REANALYZE, join.index(), episodes->sizes()),
+                            join, stored, peers);
 }
 
 absl::Status Run(const Flags& flags) {
@@ -120,16 +146,19 @@ absl::Status Run(const Flags& flags) {
     return RunEvaluator(config, flags.index, peers, videos.has_value() ? &*videos : nullptr);
   }
   at::set_num_threads(config.actor().threads());
+  if (flags.role == "reanalyze") return RunReanalyze(flags, config, channel, peers);
   return RunActor(flags, config, channel, peers);
 }
 
 int Main(int argc, char** argv) {
   Flags flags;
-  CLI::App app("Acts in a run of pompc, or evaluates its parameters.", "pompc-actor");
+  CLI::App app(
+      "Acts in a run of pompc, evaluates its parameters, or re-plans what its replay stores.",
+      "pompc-actor");
   app.add_option("--learner", flags.learner, "Address of the learner: host:port or unix:PATH")
       ->required();
-  app.add_option("--role", flags.role, "actor or evaluator")
-      ->check(CLI::IsMember({"actor", "evaluator"}))
+  app.add_option("--role", flags.role, "actor, evaluator or reanalyze")
+      ->check(CLI::IsMember({"actor", "evaluator", "reanalyze"}))
       ->capture_default_str();
   app.add_option("--index", flags.index,
                  "Index among the run's processes of this role; "

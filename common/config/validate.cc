@@ -296,7 +296,8 @@ void CheckFlow(const v1::RunConfig& config, Rules& rules) {
 
   const v1::LearnerConfig& learner = config.learner();
   for (const auto& [path, device] :
-       {std::pair("actor.device", a.device()), std::pair("learner.device", learner.device())}) {
+       {std::pair("actor.device", a.device()), std::pair("learner.device", learner.device()),
+        std::pair("reanalyze.device", config.reanalyze().device())}) {
     rules.Require(IsDevice(device), {path}, "must be cpu, cuda or cuda:N");
   }
   rules.Require(!learner.has_reanalyze_device() || IsDevice(learner.reanalyze_device()),
@@ -310,6 +311,13 @@ void CheckFlow(const v1::RunConfig& config, Rules& rules) {
       "one batch is drawn ahead of its update: rate_tolerance_updates must be at least 2");
   rules.Require(learner.matmul_precision() != v1::BF16, {"learner.matmul_precision"},
                 "updates are computed in FP32 or TF32; BF16 is for planning");
+  const bool workers = config.reanalyze().num_workers() > 0;
+  rules.Require(!workers || config.learning().prior_source() != LearningConfig::REPLAY,
+                {"reanalyze.num_workers", "learning.prior_source"},
+                "REPLAY keeps the prior as stored: no worker may re-plan it");
+  rules.Require(!workers || a.max_parameter_lag_updates() > 0,
+                {"reanalyze.num_workers", "actor.max_parameter_lag_updates"},
+                "a run in lock-step has no workers that go at a pace of their own");
   rules.Require(!e.task().empty(), {"environment.task"}, "must name a task");
 }
 

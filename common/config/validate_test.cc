@@ -205,6 +205,12 @@ TEST(MistakesTest, EveryRuleIsEnforcedAlone) {
        "one batch is drawn ahead of its update"},
       {{"learner.matmul_precision=BF16"},
        "learner.matmul_precision = BF16: updates are computed in FP32 or TF32"},
+      {{"reanalyze.device=gpu"}, "reanalyze.device = \"gpu\": must be cpu, cuda or cuda:N"},
+      {{"reanalyze.num_workers=1", "learning.prior_source=REPLAY", "learning.reanalyze_windows=0"},
+       "no worker may re-plan it"},
+      {{"reanalyze.num_workers=1", "actor.max_parameter_lag_updates=0", "actor.segment_rows=1",
+        "replay.rate_tolerance_updates=1"},
+       "a run in lock-step has no workers"},
       {{"environment.task="}, "must name a task"},
   };
   for (const RuleCase& c : cases) {

@@ -49,14 +49,23 @@ absl::Status Roster::CheckSizes(const v1::TaskSizes& sizes) const {
 }
 
 absl::StatusOr<v1::JoinResponse> Roster::Join(const v1::JoinRequest& request) {
-  if (request.role() != v1::ACTOR && request.role() != v1::EVALUATOR) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("role: ", request.role(), " is neither ACTOR (1) nor EVALUATOR (2)"));
+  if (!v1::Role_IsValid(request.role()) || request.role() == v1::ROLE_UNSPECIFIED) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "role: ", request.role(), " is none of ACTOR (1), EVALUATOR (2), REANALYZE (3)"));
   }
   if (request.has_index()) {
     POMPC_RETURN_IF_ERROR(CheckRange("index", request.index(), 0, kMaxIndex));
   }
   POMPC_RETURN_IF_ERROR(CheckSizes(request.sizes()));
+  const bool lock_step = config_.actor().max_parameter_lag_updates() == 0;
+  if (request.role() == v1::REANALYZE &&
+      (lock_step || config_.learning().prior_source() == v1::LearningConfig::REPLAY)) {
+    return absl::FailedPreconditionError(
+        lock_step ? "role: REANALYZE; a run in lock-step (actor.max_parameter_lag_updates = 0) has "
+                    "no workers that go at a pace of their own"
+                  : "role: REANALYZE; this run keeps planner priors as they were stored "
+                    "(learning.prior_source = REPLAY)");
+  }
 
   absl::MutexLock lock(&mu_);
   using google::protobuf::util::MessageDifferencer;
@@ -71,8 +80,7 @@ absl::StatusOr<v1::JoinResponse> Roster::Join(const v1::JoinRequest& request) {
   }
   v1::JoinResponse response;
   response.set_index(request.has_index() ? request.index() : next_index);
-  if (request.role() == v1::ACTOR && response.index() > 0 &&
-      config_.actor().max_parameter_lag_updates() == 0) {
+  if (request.role() == v1::ACTOR && response.index() > 0 && lock_step) {
     return absl::FailedPreconditionError(absl::StrCat(
         "index: ", response.index(),
         "; this run is in lock-step (actor.max_parameter_lag_updates = 0), which has one actor, of "

@@ -50,6 +50,15 @@ TEST_F(RosterTest, InLockStepASecondActorIsRefusedAndASuccessorIsNot) {
   v1::JoinRequest again = JoinAs(v1::ACTOR);
   again.set_index(0);
   EXPECT_TRUE(roster.Join(again).ok());
+  EXPECT_THAT(roster.Join(JoinAs(v1::REANALYZE)).status().message(), HasSubstr("lock-step"));
+}
+
+TEST_F(RosterTest, ReanalyzeWorkersJoinWherePriorsAreRePlanned) {
+  EXPECT_TRUE(roster_.Join(JoinAs(v1::REANALYZE)).ok());
+  v1::RunConfig config;
+  config.mutable_learning()->set_prior_source(v1::LearningConfig::REPLAY);
+  Roster roster(config, std::nullopt, {}, &clock_);
+  EXPECT_THAT(roster.Join(JoinAs(v1::REANALYZE)).status().message(), HasSubstr("prior_source"));
 }
 
 TEST_F(RosterTest, IndicesCountByRoleAndWriterIdsNeverRepeat) {

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """One run through the real programs: 1 replay, 1 learner, 1 relay, 4 actors (two of them behind the
-relay), 1 evaluator (behind it too) on loopback.
+relay), 1 reanalyze worker, 1 evaluator (behind the relay too) on loopback.
 
 All programs together serve all metrics of the table. What they say must add up: rows decided = rows stored + rows in the actors' hands, updates per
 decision inside their band, parameters arrive; then everything exits cleanly, and the checkpoint can
@@ -152,6 +152,9 @@ def main():
     actors = [Program(folder, f"actor-{i}", BIN / "pompc-actor", "--learner", address, "--index", i)
               for i, address in enumerate(2 * [learner_address, relay_address])]
     programs.extend(actors)
+    worker = Program(folder, "reanalyze", BIN / "pompc-actor", "--learner", learner_address,
+                     "--role", "reanalyze")
+    programs.append(worker)
     programs.append(Program(folder, "evaluator", BIN / "pompc-actor", "--learner", relay_address,
                             "--role", "evaluator"))
 
@@ -161,8 +164,10 @@ def main():
         wait_for(f"{actor.name} has trained parameters",
                  lambda actor=actor: actor.metrics().get("pompc_actor_params_version", 0) > 0)
 
-    wait_for("the learner serves two actors and the relay",
-             lambda: learner.metrics().get("pompc_learner_subscribers") == 3)
+    wait_for("the learner serves two actors, the worker and the relay",
+             lambda: learner.metrics().get("pompc_learner_subscribers") == 4)
+    wait_for("the worker re-plans",
+             lambda: worker.metrics().get("pompc_actor_reanalyzed_rows_total", 0) > 0)
     wait_for("the relay serves two actors and the evaluator",
              lambda: relay.metrics().get("pompc_relay_subscribers") == 3)
 
@@ -193,6 +198,9 @@ def main():
     restored = replay.metrics()["pompc_replay_items"]
     expect(restored >= stored, f"{restored} rows restored of {stored}")
     wait_for("rows arrive", lambda: replay.metrics()["pompc_replay_items"] > restored + 100)
+    replanned = worker.metrics()["pompc_actor_reanalyzed_rows_total"]
+    wait_for("the worker goes on",
+             lambda: worker.metrics()["pompc_actor_reanalyzed_rows_total"] > replanned)
     stored, queued, _, _ = stand_still(learner, actors, replay)
     learner.process.send_signal(signal.SIGCONT)
 
