@@ -22,11 +22,15 @@ size_t EditDistance(std::string_view a, std::string_view b) {
 
 std::vector<std::string> NearestNames(std::string_view wanted, std::vector<std::string> names,
                                       size_t count) {
-  std::stable_sort(names.begin(), names.end(), [&](const std::string& a, const std::string& b) {
-    return EditDistance(wanted, a) < EditDistance(wanted, b);
-  });
-  names.resize(std::min(names.size(), count));
-  return names;
+  std::vector<std::pair<size_t, size_t>> order;  // Distance and place: ties keep their order.
+  for (size_t i = 0; i < names.size(); ++i) {
+    order.emplace_back(EditDistance(wanted, names[i]), i);
+  }
+  std::sort(order.begin(), order.end());
+  order.resize(std::min(order.size(), count));
+  std::vector<std::string> nearest;
+  for (const auto& [distance, place] : order) nearest.push_back(std::move(names[place]));
+  return nearest;
 }
 
 }  // namespace pompc
