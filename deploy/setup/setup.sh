@@ -5,7 +5,7 @@
 #
 #   deploy/setup/setup.sh                what every build needs
 #   deploy/setup/setup.sh --lint         also what `make lint` checks with (requirements-lint.txt)
-#   deploy/setup/setup.sh --cuda-build   also the compiler of the CUDA build (requirements-nvcc.txt)
+#   deploy/setup/setup.sh --cuda-build   also what the CUDA build compiles and links with (requirements-nvcc.txt)
 #   deploy/setup/setup.sh --cuda         also what the CUDA build needs to run (requirements-cuda.txt)
 set -euo pipefail
 
@@ -88,7 +88,7 @@ fetch_more() {
 fetch_more test "57 MB"
 case ${1:-} in
   --lint) fetch_more lint "50 MB" ;;
-  --cuda-build) fetch_more nvcc "100 MB" ;;
-  --cuda) fetch_more nvcc "100 MB" && fetch_more cuda "2 GB" ;;
+  --cuda-build) fetch_more nvcc "300 MB" ;;
+  --cuda) fetch_more nvcc "300 MB" && fetch_more cuda "1.8 GB" ;;
 esac
 say "ready (dependencies in $deps)"

@@ -7,20 +7,26 @@
 
 #include "common/model/math.h"
 #include "common/model/tensor.h"
+#include "learner/core/collective.h"
 
 namespace pompc {
 
 class RunningScale {
  public:
-  RunningScale(double rate, const at::TensorOptions& options)
-      : rate_(rate), value_(at::ones({}, options)) {}
+  // With a Collective the percentiles are those of all ranks' values.
+  RunningScale(double rate, const at::TensorOptions& options, Collective* collective = nullptr)
+      : rate_(rate), collective_(collective), value_(at::ones({}, options)) {}
 
   // x: [B], without gradient.
-  void Update(const at::Tensor& x) { value_.lerp_(PercentileRange(x.detach()), rate_); }
+  void Update(const at::Tensor& x) {
+    const at::Tensor all = collective_ == nullptr ? x.detach() : collective_->Gather(x.detach());
+    value_.lerp_(PercentileRange(all), rate_);
+  }
   const at::Tensor& value() const { return value_; }  // [], at least 1; stays the same tensor.
 
  private:
   double rate_;
+  Collective* collective_;
   at::Tensor value_;
 };
 

@@ -1,5 +1,6 @@
 #include "learner/core/updater.h"
 
+#include <c10/core/DeviceGuard.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include "common/model/branch.h"
 #include "common/model/device.h"
 #include "common/model/gpu_layers.h"
+#include "learner/core/rank_noise.h"
 
 namespace pompc {
 namespace {
@@ -108,6 +110,8 @@ std::vector<double> UpdateStats::ReadModelError() const {
 
 absl::StatusOr<std::unique_ptr<Updater>> Updater::Create(const v1::RunConfig& config,
                                                          const UpdaterOptions& options) {
+  c10::OptionalDeviceGuard current;  // Kernels of our own run on the current device.
+  if (options.tensor.device().has_index()) current.reset_device(options.tensor.device());
   const ModelSpec spec = ModelSpec::FromConfig(config, options.obs_dim, options.action_dim);
   POMPC_ASSIGN_OR_RETURN(std::shared_ptr<Parameters> parameters,
                          Parameters::Create(spec, ParameterUse::kTraining, options.tensor));
@@ -122,6 +126,18 @@ absl::StatusOr<std::unique_ptr<Updater>> Updater::Create(const v1::RunConfig& co
   planning.precision = config.actor().matmul_precision();  // Reanalyze plans as the actors do.
   POMPC_ASSIGN_OR_RETURN(std::unique_ptr<MppiPlanner> planner,
                          MppiPlanner::Create(planning, model));
+  if (options.collective != nullptr && options.tensor.device().is_cuda()) {
+    // The first plan is recorded, which changes settings of the whole process: not beside others.
+    const int64_t plans = config.learning().window() * config.learning().reanalyze_windows();
+    GeneratorNoise noise(0, options.tensor);
+    if (plans > 0) {
+      POMPC_RETURN_IF_ERROR(planner
+                                ->Plan({.obs = at::zeros({plans, options.obs_dim}, options.tensor),
+                                        .mode = PlanMode::kReanalyze},
+                                       noise, nullptr)
+                                .status());
+    }
+  }
   return std::unique_ptr<Updater>(
       new Updater(config, options, std::move(parameters), model, std::move(planner)));
 }
@@ -131,6 +147,7 @@ Updater::Updater(const v1::RunConfig& config, const UpdaterOptions& options,
                  std::unique_ptr<MppiPlanner> planner)
     : config_(config),
       clock_(options.clock),
+      collective_(options.collective),
       parameters_(std::move(parameters)),
       model_(std::move(model)),
       tracked_(parameters_, WorldModel::Gradients::kTracked),
@@ -140,8 +157,8 @@ Updater::Updater(const v1::RunConfig& config, const UpdaterOptions& options,
                    parameters_->flat().options()),
       prior_adam_(HeadRange(parameters_->layout(), config_.learning(), ParameterGroup::kPrior),
                   parameters_->flat().options()),
-      return_scale_(config_.learning().scale_rate(), parameters_->flat().options()),
-      kl_scale_(config_.learning().scale_rate(), parameters_->flat().options()) {
+      return_scale_(config_.learning().scale_rate(), parameters_->flat().options(), collective_),
+      kl_scale_(config_.learning().scale_rate(), parameters_->flat().options(), collective_) {
   const double initial = std::clamp(config_.learning().kl_weight(), kMinKlWeight, kMaxKlWeight);
   log_kl_weight_ = at::full({}, std::log(initial), parameters_->flat().options());
   kl_weight_ = at::zeros({}, parameters_->flat().options());
@@ -182,35 +199,54 @@ absl::StatusOr<UpdateResult> Updater::UpdateOrThrow(const UpdateRequest& request
                              Reanalyze(batch, config_.learning().reanalyze_windows(), noise));
       result.reanalyze_duration = clock_->Now() - start;
     }
-    const int64_t windows = result.reanalyzed->mean.size(1);
-    batch.prior_mean.narrow(1, 0, windows).copy_(result.reanalyzed->mean);
-    batch.prior_std.narrow(1, 0, windows).copy_(result.reanalyzed->std);
+    UsePrior(*result.reanalyzed, batch);
   }
   if (full) SetKlWeight(request.env_steps);
+  std::optional<RankNoise> of_rank;
+  if (collective_ != nullptr) {
+    of_rank.emplace(&noise, collective_->rank(), collective_->size(), batch.action.size(1));
+  }
+  Noise& draws = of_rank.has_value() ? *of_rank : noise;
   UpdateGraph* const graph = graphs_[static_cast<size_t>(request.kind)].get();
   at::Tensor computed;
   if (graph != nullptr) {
-    computed = graph->Run(batch, noise, [this, kind = request.kind](const Batch& b, Noise& n) {
+    computed = graph->Run(batch, draws, [this, kind = request.kind](const Batch& b, Noise& n) {
       return Compute(kind, b, n);
     });
     // What a graph writes, nobody else counts as a write.
     parameters_->flat().unsafeGetTensorImpl()->bump_version();
   } else {
-    computed = Compute(request.kind, batch, noise);
+    computed = Compute(request.kind, batch, draws);
   }
   ++updates_;
   if (full) ++full_updates_;
   constexpr auto kStats = static_cast<int64_t>(Stat::kCount);
   const int64_t steps = batch.action.size(0);
   if (request.want_stats) {
-    result.stats = UpdateStats{computed.narrow(0, 0, kStats).clone(),
-                               computed.narrow(0, kStats, steps).clone()};
+    // Means over windows, or the same on all ranks.
+    const at::Tensor stats = computed.narrow(0, 0, kStats + steps).clone();
+    Average(stats);
+    result.stats = UpdateStats{stats.narrow(0, 0, kStats), stats.narrow(0, kStats, steps)};
   }
   if (batch.weights.defined()) {
     const int64_t before = kStats + steps;
-    result.td_error = computed.narrow(0, before, computed.numel() - before).clone();
+    const at::Tensor errors = computed.narrow(0, before, computed.numel() - before);
+    result.td_error = collective_ != nullptr ? collective_->Gather(errors) : errors.clone();
   }
   return result;
+}
+
+void Updater::UsePrior(const ReanalyzedPrior& prior, Batch& batch) const {
+  const int64_t windows = batch.action.size(1);
+  const int64_t first = collective_ != nullptr ? collective_->rank() * windows : 0;
+  const int64_t count = std::clamp<int64_t>(prior.mean.size(1) - first, 0, windows);
+  if (count == 0) return;
+  batch.prior_mean.narrow(1, 0, count).copy_(prior.mean.narrow(1, first, count));
+  batch.prior_std.narrow(1, 0, count).copy_(prior.std.narrow(1, first, count));
+}
+
+void Updater::Average(const at::Tensor& t) const {
+  if (collective_ != nullptr) collective_->Mean(t);
 }
 
 at::Tensor Updater::Compute(UpdateKind kind, const Batch& batch, Noise& noise) {
@@ -255,10 +291,12 @@ bool Updater::Reanalyzes() const {
 absl::StatusOr<ReanalyzedPrior> Updater::Reanalyze(const Batch& batch, int64_t num_windows,
                                                    Noise& noise) const {
   const int64_t steps = batch.action.size(0), action_dim = batch.action.size(2);
-  const int64_t windows = std::min(num_windows, batch.action.size(1));
-  const at::Tensor obs = batch.obs.narrow(0, 0, steps).narrow(1, 0, windows).flatten(0, 1);
+  at::Tensor obs = batch.obs.narrow(0, 0, steps);
+  if (collective_ != nullptr) obs = collective_->Gather(obs.transpose(0, 1)).transpose(0, 1);
+  const int64_t windows = std::min(num_windows, obs.size(1));
+  const at::Tensor planned = obs.narrow(1, 0, windows).flatten(0, 1);
   POMPC_ASSIGN_OR_RETURN(const PlanResult plan,
-                         planner_->Plan({obs, {}, PlanMode::kReanalyze}, noise, nullptr));
+                         planner_->Plan({planned, {}, PlanMode::kReanalyze}, noise, nullptr));
   const std::vector<int64_t> shape = {steps, windows, action_dim};
   return ReanalyzedPrior{plan.prior_mean.reshape(shape), plan.prior_std.reshape(shape),
                          plan.num_nonfinite};
@@ -288,6 +326,7 @@ at::Tensor Updater::StepModel(const ModelLoss& loss) {
   if (loss.termination.defined()) losses.push_back(loss.termination);
   torch::autograd::backward(losses, {loss_weights_.begin(), loss_weights_.begin() + losses.size()});
   JoinGradients();
+  Average(grad);
   at::Tensor norm = NormOf(grad);
   if (learning.clip_with_stale_policy_gradient()) norm = at::hypot(norm, stale_policy_norm_);
   model_adam_.Step(parameters_->flat(), parameters_->grad(), norm, learning.gradient_clip_norm());
@@ -322,6 +361,7 @@ void Updater::StepPrior(const Batch& batch, const at::Tensor& latents) {
       ComputePriorLoss(tracked_, learning, batch, latents.narrow(0, 0, batch.action.size(0)));
   loss.backward(one_);
   JoinGradients();
+  Average(grad);
   const at::Tensor norm = NormOf(grad);
   prior_adam_.Step(parameters_->flat(), parameters_->grad(), norm, learning.gradient_clip_norm());
   Report(Stat::kPriorLoss, loss);
@@ -334,11 +374,13 @@ void Updater::StepPolicy(const PolicyLoss& loss) {
       parameters_->layout().range(ParameterGroup::kPolicy).Of(parameters_->grad());
   loss.loss.backward(one_);
   JoinGradients();
+  Average(grad);
   const at::Tensor norm = NormOf(grad);
   policy_adam_.Step(parameters_->flat(), parameters_->grad(), norm, learning.gradient_clip_norm());
   if (learning.clip_with_stale_policy_gradient()) stale_policy_norm_.copy_(NormOf(grad));
   Report(Stat::kKlWeight, kl_weight_.clone());
   if (learning.has_target_kl()) {
+    Average(loss.kl);
     const at::Tensor excess = (loss.kl / learning.target_kl() - 1).clamp(-1, 1);
     log_kl_weight_.add_(excess, kDualRate).clamp_(std::log(kMinKlWeight), std::log(kMaxKlWeight));
   }

@@ -12,6 +12,10 @@
 // Shapes: T transitions a window, B windows, O obs size, A action size; time-major.
 // On a GPU an update is one CUDA graph (update_graph.h), but for re-planning and the draws, and the
 // host does not wait for it: Update() returns when it is given to the device.
+// Data-parallel: with a Collective an Updater is one of N ranks, each on a device of its own, which
+// make the same calls at the same time, each with its B / N consecutive windows of the batch and
+// with noise from an equal source. Losses, gradients and scales are those of the whole batch: what
+// N ranks compute differs from what one does by the order of sums alone, and they stay bit-equal.
 // Thread-safety: none; one thread owns an Updater.
 // Determinism: on CPU, equal (state, batch, noise) => bit-equal results.
 #ifndef POMPC_LEARNER_CORE_UPDATER_H_
@@ -34,6 +38,7 @@
 #include "common/model/world_model.h"
 #include "common/planner/mppi_planner.h"
 #include "learner/core/adam.h"
+#include "learner/core/collective.h"
 #include "learner/core/losses.h"
 #include "learner/core/running_scale.h"
 #include "learner/core/update_graph.h"
@@ -92,8 +97,8 @@ struct UpdateResult {
   std::optional<UpdateStats> stats;           // If asked for.
   std::optional<ReanalyzedPrior> reanalyzed;  // When re-planning was due: to write back to replay.
   absl::Duration reanalyze_duration;          // Of that re-planning, if it was made here.
-  // [B] ModelLoss.td_error, on the model's device: the windows' next priorities. Undefined without
-  // batch.weights.
+  // [B] ModelLoss.td_error, on the model's device: the windows' next priorities, of all ranks.
+  // Undefined without batch.weights.
   at::Tensor td_error;
 };
 
@@ -104,7 +109,9 @@ struct UpdaterOptions {
   uint64_t seed = 0;                      // Of the initial parameters.
   at::TensorOptions tensor = at::kFloat;  // Device; dtype float32 (tests also use float64).
   bool record = true;                     // On a GPU: as CUDA graphs, not kernel by kernel.
-  Clock* clock = RealClock();             // For reanalyze_duration. Must outlive the Updater.
+  // Of this rank of a data-parallel update; must outlive the Updater. Null: the only one.
+  Collective* collective = nullptr;
+  Clock* clock = RealClock();  // For reanalyze_duration. Must outlive the Updater.
 };
 
 class Updater {
@@ -120,7 +127,8 @@ class Updater {
   // with policy_loss_on_last_latent), Heads if c_Q > 0 or CROSS_ENTROPY, dropout mask. Masks only
   // with dropout > 0 (dropout_everywhere: for the target too, after its Heads).
   // When re-planning is due, the batch's prior is refreshed in place. On a GPU all batches of an
-  // Updater have the same shapes. INVALID_ARGUMENT: shapes.
+  // Updater have the same shapes. INVALID_ARGUMENT: shapes. A rank that gets an error aborts the
+  // Collective, or the others wait for it.
   absl::StatusOr<UpdateResult> Update(const UpdateRequest& request, Batch& batch, Noise& noise);
 
   // Whether full updates re-plan now and then, and whether the next one does.
@@ -128,7 +136,8 @@ class Updater {
   bool ReanalyzeDue() const {
     return Reanalyzes() && (full_updates_ + 1) % config_.learning().reanalyze_interval() == 0;
   }
-  // Plans the first `num_windows` windows of the batch again, without their last observation.
+  // Plans the first `num_windows` windows of the batch (of all ranks: each plans them all, alike)
+  // again, without their last observation.
   absl::StatusOr<ReanalyzedPrior> Reanalyze(const Batch& batch, int64_t num_windows,
                                             Noise& noise) const;
 
@@ -160,6 +169,9 @@ class Updater {
   at::Tensor StepModel(const ModelLoss& loss);
   void FinishModel(const at::Tensor& norm);
   void StepPrior(const Batch& batch, const at::Tensor& latents);
+  void UsePrior(const ReanalyzedPrior& prior, Batch& batch) const;
+  // Over the ranks, in place.
+  void Average(const at::Tensor& t) const;
   void StepPolicy(const PolicyLoss& loss);
   void SetKlWeight(int64_t env_steps);
   void Report(Stat stat, const at::Tensor& value);
@@ -168,6 +180,7 @@ class Updater {
 
   v1::RunConfig config_;
   Clock* const clock_;
+  Collective* const collective_;
   std::shared_ptr<Parameters> parameters_;
   std::shared_ptr<const WorldModel> model_;  // Parameters as constants.
   WorldModel tracked_;                       // Parameters as leaves.

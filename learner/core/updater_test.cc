@@ -5,25 +5,20 @@
 
 #include "common/model/algorithm_fixture.h"
 #include "common/model/device.h"
+#include "learner/core/testing.h"
 
 namespace pompc {
 namespace {
 
-constexpr int64_t kSteps = 3, kWindows = 8, kObs = 5, kActions = 2;
+using ::pompc::testing::FamilyConfig;
+using ::pompc::testing::kActions;
+using ::pompc::testing::kFamily;
+using ::pompc::testing::kObs;
+using ::pompc::testing::kSteps;
+using ::pompc::testing::RandomBatch;
+using ::pompc::testing::SmallConfig;
 
-v1::RunConfig SmallConfig() {
-  v1::RunConfig config;
-  config.mutable_model()->set_latent_dim(16);
-  config.mutable_model()->set_encoder_dim(12);
-  config.mutable_model()->set_mlp_dim(24);
-  config.mutable_planner()->set_num_samples(16);
-  config.mutable_planner()->set_num_policy_samples(4);
-  config.mutable_planner()->set_num_elites(4);
-  config.mutable_planner()->set_iterations(2);
-  config.mutable_learning()->set_reanalyze_interval(2);
-  config.mutable_learning()->set_reanalyze_windows(3);
-  return config;
-}
+constexpr int64_t kWindows = 8;
 
 std::unique_ptr<Updater> MakeUpdater(const v1::RunConfig& config) {
   UpdaterOptions options;
@@ -34,22 +29,10 @@ std::unique_ptr<Updater> MakeUpdater(const v1::RunConfig& config) {
   return *Updater::Create(config, options);
 }
 
-Batch RandomBatch(uint64_t seed) {
-  GeneratorNoise noise(seed);
-  Batch batch;
-  batch.obs = noise.Normal({kSteps + 1, kWindows, kObs});
-  batch.action = noise.Normal({kSteps, kWindows, kActions}).clamp(-1, 1);
-  batch.reward = noise.Normal({kSteps, kWindows});
-  batch.terminated = at::zeros({kSteps, kWindows});
-  batch.prior_mean = noise.Normal({kSteps, kWindows, kActions}).tanh();
-  batch.prior_std = noise.Normal({kSteps, kWindows, kActions}).sigmoid();
-  return batch;
-}
-
 // Update number `i` of a run: its batch and noise follow from the number.
 UpdateResult Step(Updater& updater, int i, UpdateRequest request = {}) {
   request.want_stats = true;
-  Batch batch = RandomBatch(100 + i);
+  Batch batch = RandomBatch(kWindows, 100 + i);
   GeneratorNoise noise(200 + i);
   return *updater.Update(request, batch, noise);
 }
@@ -90,7 +73,7 @@ TEST(UpdaterTest, OnAGpuRecordedUpdatesEqualThoseMadeKernelByKernel) {
     request.kind = i < 6 ? UpdateKind::kModelOnly : UpdateKind::kFull;
     std::vector<at::Tensor> stats;
     for (Updater* updater : {recorded.get(), one_by_one.get()}) {
-      Batch batch = RandomBatch(100 + i);
+      Batch batch = RandomBatch(kWindows, 100 + i);
       for (at::Tensor* t : {&batch.obs, &batch.action, &batch.reward, &batch.terminated,
                             &batch.prior_mean, &batch.prior_std}) {
         *t = t->to(*device);
@@ -115,7 +98,7 @@ TEST(UpdaterTest, ContinuesFromACheckpointAsIfNothingHappened) {
     const std::unique_ptr<Updater> a = MakeUpdater(config), b = MakeUpdater(config);
     for (int i = 0; i < 3; ++i) Step(*a, i);
     const std::string path =
-        (std::filesystem::path(testing::TempDir()) / "updater_test.safetensors").string();
+        (std::filesystem::path(::testing::TempDir()) / "updater_test.safetensors").string();
     ASSERT_TRUE(SaveCheckpoint(a->Save(), path).ok());
     ASSERT_TRUE(b->Restore(*LoadCheckpoint(path)).ok());
     EXPECT_EQ(b->updates(), 3);
@@ -159,7 +142,7 @@ TEST(UpdaterTest, ModelOnlyUpdatesLeavePolicyAndPriorAlone) {
 TEST(UpdaterTest, ReanalyzesAtItsIntervalAndUsesTheResult) {
   const std::unique_ptr<Updater> updater = MakeUpdater(SmallConfig());
   for (int i = 0; i < 4; ++i) {
-    Batch batch = RandomBatch(i);
+    Batch batch = RandomBatch(kWindows, i);
     const at::Tensor before = batch.prior_mean.clone();
     GeneratorNoise noise(i);
     const UpdateResult result = *updater->Update({}, batch, noise);
@@ -179,7 +162,7 @@ TEST(UpdaterTest, UsesWindowsThatWerePlannedAlreadyAsItsOwn) {
   Step(*updater, 0);
   Step(*told, 0);
   EXPECT_TRUE(updater->ReanalyzeDue());
-  Batch batch = RandomBatch(1), other = RandomBatch(1);
+  Batch batch = RandomBatch(kWindows, 1), other = RandomBatch(kWindows, 1);
   UpdateRequest request;
   GeneratorNoise plans(7), noise(8), same_noise(8);
   request.reanalyzed = *told->Reanalyze(batch, 3, plans);
@@ -206,7 +189,7 @@ TEST(UpdaterTest, LearnedPriorConvergesToAFixedGaussian) {
                    std = at::tensor({0.2, 0.8}, at::kFloat);
   double loss = 0;
   for (int i = 0; i < 300; ++i) {
-    Batch batch = RandomBatch(i);
+    Batch batch = RandomBatch(kWindows, i);
     batch.prior_mean = mean.expand_as(batch.action).clone();
     batch.prior_std = std.expand_as(batch.action).clone();
     GeneratorNoise noise(i);
@@ -216,7 +199,7 @@ TEST(UpdaterTest, LearnedPriorConvergesToAFixedGaussian) {
   }
   EXPECT_LT(loss, 1e-3);
   const PolicyDistribution prior =
-      updater->model()->Prior(updater->model()->Encode(RandomBatch(999).obs[0]));
+      updater->model()->Prior(updater->model()->Encode(RandomBatch(kWindows, 999).obs[0]));
   EXPECT_TRUE(CloseAbsolute(prior.mean, mean.expand_as(prior.mean), 0.03));
   EXPECT_TRUE(CloseAbsolute(at::exp(prior.log_std), std.expand_as(prior.mean), 0.05));
 }
@@ -251,40 +234,12 @@ TEST(UpdaterTest, DualAscentMovesTheKlWeightTowardsTheTarget) {
 }
 
 TEST(UpdaterTest, EveryPresetLearnsToPredictRewards) {
-  const std::string presets[] = {"tdmpc2", "bmpc",         "tdmpc_square",
-                                 "pompc",  "pompc-direct", "pompc-v"};
-  for (const std::string& preset : presets) {
+  for (const char* preset : kFamily) {
     SCOPED_TRACE(preset);
-    v1::RunConfig config = SmallConfig();
-    v1::LearningConfig& learning = *config.mutable_learning();
-    if (preset == "tdmpc2" || preset == "tdmpc_square") {
-      config.mutable_model()->set_policy_form(v1::ModelConfig::SQUASHED);
-      config.mutable_model()->set_log_std_min(-10);
-      config.mutable_model()->set_log_std_max(2);
-    }
-    if (preset == "tdmpc2") learning.set_kl_weight(0);
-    if (preset == "tdmpc2") learning.set_policy_loss_on_last_latent(true);
-    if (preset == "tdmpc_square") {
-      learning.set_divergence(v1::LearningConfig::CROSS_ENTROPY);
-      learning.set_prior_source(v1::LearningConfig::REPLAY);
-      learning.set_dropout_everywhere(true);
-      learning.set_clip_with_stale_policy_gradient(true);
-      learning.set_scale_entropy_by_action_dim(false);
-    }
-    if (preset == "bmpc" || preset == "pompc-direct") {
-      learning.set_divergence(v1::LearningConfig::REVERSE);
-      learning.set_prior_source(v1::LearningConfig::REANALYZED);
-    }
-    if (preset == "bmpc") learning.set_return_weight(0);
-    if (preset == "bmpc" || preset == "pompc-v") {
-      config.mutable_model()->set_value_kind(v1::ModelConfig::V);
-      config.mutable_model()->set_num_value_heads(2);
-      learning.set_value_target(v1::LearningConfig::V_MODEL_BASED);
-      learning.set_target_reduction(v1::LearningConfig::AVERAGE);
-    }
-    learning.set_learning_rate(3e-3);
+    v1::RunConfig config = FamilyConfig(preset);
+    config.mutable_learning()->set_learning_rate(3e-3);
     const std::unique_ptr<Updater> updater = MakeUpdater(config);
-    Batch batch = RandomBatch(1);
+    Batch batch = RandomBatch(kWindows, 1);
     double first = 0, last = 0;
     for (int i = 0; i < 60; ++i) {
       GeneratorNoise noise(i);
@@ -312,7 +267,7 @@ TEST(UpdaterTest, WeightsOfOneChangeNothingAndAddTheTdErrors) {
   const auto plain = MakeUpdater(SmallConfig()), weighted = MakeUpdater(SmallConfig());
   for (int i = 0; i < 4; ++i) {
     EXPECT_FALSE(Step(*plain, i).td_error.defined());
-    Batch batch = RandomBatch(100 + i);
+    Batch batch = RandomBatch(kWindows, 100 + i);
     batch.weights = at::ones({kWindows});
     GeneratorNoise noise(200 + i);
     const UpdateResult result = *weighted->Update({.want_stats = true}, batch, noise);
@@ -326,7 +281,7 @@ TEST(UpdaterTest, TheModelsErrorsMakeUpTheConsistencyLoss) {
   const v1::RunConfig config = SmallConfig();
   const std::unique_ptr<Updater> updater = MakeUpdater(config);
   for (const bool weighted : {false, true}) {  // TD errors follow in the same tensor.
-    Batch batch = RandomBatch(1);
+    Batch batch = RandomBatch(kWindows, 1);
     if (weighted) batch.weights = at::ones({kWindows});
     GeneratorNoise noise(2);
     const UpdateResult result = *updater->Update({.want_stats = true}, batch, noise);
@@ -343,7 +298,7 @@ TEST(UpdaterTest, TheModelsErrorsMakeUpTheConsistencyLoss) {
 TEST(UpdaterTest, AWindowOfWeightZeroTeachesNothing) {
   const auto without = MakeUpdater(SmallConfig()), other = MakeUpdater(SmallConfig());
   for (Updater* const updater : {without.get(), other.get()}) {
-    Batch batch = RandomBatch(1);
+    Batch batch = RandomBatch(kWindows, 1);
     batch.weights = at::ones({kWindows});
     batch.weights[2] = 0;
     if (updater == other.get()) batch.reward.select(1, 2).fill_(9);
@@ -355,7 +310,7 @@ TEST(UpdaterTest, AWindowOfWeightZeroTeachesNothing) {
 
 TEST(UpdaterTest, RefusesABatchWhoseShapesDoNotFit) {
   const std::unique_ptr<Updater> updater = MakeUpdater(SmallConfig());
-  Batch batch = RandomBatch(1);
+  Batch batch = RandomBatch(kWindows, 1);
   batch.reward = batch.reward.unsqueeze(-1);
   GeneratorNoise noise(1);
   EXPECT_EQ(updater->Update({}, batch, noise).status().code(), absl::StatusCode::kInvalidArgument);

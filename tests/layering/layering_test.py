@@ -23,7 +23,7 @@ ROOMS = {
     "replay/server": ([BASE, METRICS, RPC, PROTO], ["grpc", "rocksdb"]),
     # Samples the table of its own process without a socket, hence the server.
     "replay/client": ([BASE, METRICS, RPC, PROTO, "replay/server"], ["grpc"]),
-    "learner/core": (COMMON + ["replay/client"], ["torch"]),
+    "learner/core": (COMMON + ["replay/client"], ["torch", "nccl"]),
     # Shares the layout of a row with the actors, hence the client.
     "learner/service": (COMMON + ["replay/client", "learner/core", "learner/client"],
                         ["torch", "grpc"]),
@@ -46,10 +46,11 @@ ROOMS = {
 UNRESTRICTED = ["cli", "bench", "tests"]
 CODE = {".h", ".cc", ".inc", ".cu", ".cuh"}
 INCLUDES = {"torch": r"(torch|ATen|c10)/", "mujoco": r"mujoco/", "grpc": r"grpc(pp)?/|.*\.grpc\.pb\.h",
-            "openssl": r"openssl/", "prometheus": r"prometheus/", "rocksdb": r"rocksdb/"}
+            "nccl": r"nccl\.h", "openssl": r"openssl/", "prometheus": r"prometheus/",
+            "rocksdb": r"rocksdb/"}
 LINKS = {"torch": r"\bTORCH\b|pompc_torch\b", "mujoco": r"\bpompc_mujoco\b|\bmujoco_library\b",
-         "grpc": r"gRPC::|\bproto_grpc\b", "openssl": r"OpenSSL::", "prometheus": r"prometheus-cpp",
-         "rocksdb": r"(?i)\brocksdb\b"}
+         "grpc": r"gRPC::|\bproto_grpc\b", "nccl": r"\bnccl\b", "openssl": r"OpenSSL::",
+         "prometheus": r"prometheus-cpp", "rocksdb": r"(?i)\brocksdb\b"}
 
 
 def room_of(path):
