@@ -6,7 +6,6 @@
 
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
-#include "common/model/device.h"
 #include "learner/client/row.h"
 
 namespace pompc {
@@ -53,18 +52,15 @@ absl::StatusOr<std::unique_ptr<InProcessRun>> InProcessRun::Create(const v1::Run
   POMPC_ASSIGN_OR_RETURN(
       std::unique_ptr<ActingPolicy> policy,
       ActingPolicy::Create(config, episodes->sizes(), {.device = config.actor().device()}));
-  POMPC_ASSIGN_OR_RETURN(const at::Device device,
-                         FindDevice("learner.device", config.learner().device()));
-  UpdaterOptions options;
-  options.obs_dim = episodes->sizes().observation_dim();
-  options.action_dim = episodes->sizes().action_dim();
-  options.episode_decisions = episodes->sizes().episode_decisions();
-  options.seed = SeedFor(config.seed(), RngRole::kInit, 0, 0);
-  options.tensor = at::TensorOptions(at::kFloat).device(device);
-  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<Updater> updater, Updater::Create(config, options));
+  POMPC_ASSIGN_OR_RETURN(const std::vector<at::Device> devices,
+                         FindLearnerDevices(config.learner()));
+  const BatchShape shape = {config.learning().window(), config.learning().batch_size(),
+                            episodes->sizes(), config.replay().importance_exponent()};
+  POMPC_ASSIGN_OR_RETURN(std::unique_ptr<ParallelUpdater> updates,
+                         ParallelUpdater::Create(config, shape, devices, RealClock()));
 
   std::unique_ptr<InProcessRun> run(
-      new InProcessRun(config, std::move(episodes), std::move(policy), std::move(updater), device));
+      new InProcessRun(config, std::move(episodes), std::move(policy), shape, std::move(updates)));
   v1::RateLimits limits = run->schedule_.limits();
   // The loop itself keeps to the schedule, several environments at a time, and the last row of an
   // episode must not wait for pretraining.
@@ -86,21 +82,18 @@ absl::StatusOr<std::unique_ptr<InProcessRun>> InProcessRun::Create(const v1::Run
 }
 
 InProcessRun::InProcessRun(const v1::RunConfig& config, std::unique_ptr<Episodes> episodes,
-                           std::unique_ptr<ActingPolicy> policy, std::unique_ptr<Updater> updater,
-                           at::Device learner_device)
+                           std::unique_ptr<ActingPolicy> policy, const BatchShape& shape,
+                           std::unique_ptr<ParallelUpdater> updates)
     : config_(config),
       episodes_(std::move(episodes)),
       policy_(std::move(policy)),
-      updater_(std::move(updater)),
+      shape_(shape),
+      updates_(std::move(updates)),
       schedule_(RunSchedule::ForNewTable(config, episodes_->sizes(), 0, 0)),
-      shape_{config.learning().window(), config.learning().batch_size(), episodes_->sizes(),
-             config.replay().importance_exponent()},
-      stager_(shape_, learner_device),
       zeros_(episodes_->sizes().action_dim(), 0.0f),
       replay_(RealClock(), &metrics_),
       sampler_(config.learning().batch_size(), &replay_, RealClock()),
-      writer_(std::make_unique<DirectWriter>(&replay_)),
-      noise_(0, at::TensorOptions(at::kFloat).device(learner_device)) {
+      writer_(std::make_unique<DirectWriter>(&replay_)) {
   for (int e = 0; e < episodes_->count(); ++e) {
     episode_writers_.emplace_back(
         EpisodeWriterOptions{.num_columns = static_cast<int>(kNumRowColumns),
@@ -124,7 +117,7 @@ v1::ParameterSnapshot InProcessRun::Snapshot() const {
   snapshot.set_trained(Seeded() && !schedule_.Pretraining(updates()));
   // 0: untrained, which without pretraining the trained ones of 0 updates are not.
   snapshot.set_version(snapshot.trained() ? updates() + 1 : 0);
-  snapshot.set_data(updater_->parameters()->Snapshot(config_.learner().publish_dtype()));
+  snapshot.set_data(updater().parameters()->Snapshot(config_.learner().publish_dtype()));
   return snapshot;
 }
 
@@ -189,14 +182,12 @@ absl::StatusOr<std::vector<v1::Episode>> InProcessRun::Decide() {
 
 absl::StatusOr<std::optional<UpdateStats>> InProcessRun::MakeUpdate() {
   POMPC_RETURN_IF_ERROR(sampler_.Next(RealClock()->Now() + kNoWait, &columns_));
-  POMPC_ASSIGN_OR_RETURN(Batch batch, stager_.Stage(columns_));
   UpdateRequest request;
   const bool model_only = schedule_.Pretraining(updates()) && !config_.learning().pretrain_policy();
   request.kind = model_only ? UpdateKind::kModelOnly : UpdateKind::kFull;
   request.env_steps = decisions_ * config_.environment().action_repeat();
   request.want_stats = (updates() + 1) % config_.learner().log_every() == 0;
-  noise_.Seed(SeedFor(config_.seed(), RngRole::kUpdate, 0, static_cast<uint64_t>(updates())));
-  POMPC_ASSIGN_OR_RETURN(UpdateResult result, updater_->Update(request, batch, noise_));
+  POMPC_ASSIGN_OR_RETURN(UpdateResult result, updates_->Update(request, columns_));
   if (result.reanalyzed.has_value()) {
     POMPC_RETURN_IF_ERROR(WriteBack(*result.reanalyzed, shape_, columns_, sampler_).status());
   }

@@ -24,10 +24,9 @@
 #include "actor/loop/episodes.h"
 #include "common/base/clock.h"
 #include "common/metrics/metrics.h"
-#include "common/model/noise.h"
 #include "learner/core/updater.h"
-#include "learner/service/batch_stager.h"
 #include "learner/service/batch_view.h"
+#include "learner/service/parallel_updater.h"
 #include "learner/service/run_schedule.h"
 #include "proto/pompc/v1/config.pb.h"
 #include "proto/pompc/v1/learner.pb.h"
@@ -52,23 +51,24 @@ class InProcessRun {
   // Errors: those of Environment, Updater, ActingPolicy and Replay.
   absl::StatusOr<Progress> Step();
 
-  bool Complete() const { return schedule_.Complete(decisions_, updater_->updates()); }
+  bool Complete() const { return schedule_.Complete(decisions_, updater().updates()); }
   const char* phase() const;  // As RunStatus.phase.
   bool trained() const { return snapshot_.trained(); }
   int64_t decisions() const { return decisions_; }
-  int64_t updates() const { return updater_->updates(); }
+  int64_t updates() const { return updater().updates(); }
   const v1::TaskSizes& sizes() const { return episodes_->sizes(); }
   const RunSchedule& schedule() const { return schedule_; }
   // The present parameters, whenever they were published.
   v1::ParameterSnapshot Snapshot() const;
-  Checkpoint Save() const { return updater_->Save(); }
+  Checkpoint Save() const { return updater().Save(); }
   Replay& replay() { return replay_; }  // To look at what is stored.
 
  private:
   InProcessRun(const v1::RunConfig& config, std::unique_ptr<Episodes> episodes,
-               std::unique_ptr<ActingPolicy> policy, std::unique_ptr<Updater> updater,
-               at::Device learner_device);
+               std::unique_ptr<ActingPolicy> policy, const BatchShape& shape,
+               std::unique_ptr<ParallelUpdater> updates);
 
+  const Updater& updater() const { return updates_->updater(); }
   absl::StatusOr<std::vector<v1::Episode>> Decide();
   absl::StatusOr<std::optional<UpdateStats>> MakeUpdate();
   absl::Status PublishIfDue();
@@ -77,17 +77,15 @@ class InProcessRun {
   const v1::RunConfig config_;
   const std::unique_ptr<Episodes> episodes_;
   const std::unique_ptr<ActingPolicy> policy_;
-  const std::unique_ptr<Updater> updater_;
-  const RunSchedule schedule_;
   const BatchShape shape_;
-  BatchStager stager_;
+  const std::unique_ptr<ParallelUpdater> updates_;
+  const RunSchedule schedule_;
   const std::vector<float> zeros_;  // [A], of an episode's last row.
   MetricsRegistry metrics_;
   Replay replay_;
   LocalSampler sampler_;
   std::unique_ptr<ReplayWriter> writer_;
   std::vector<EpisodeWriter> episode_writers_;
-  GeneratorNoise noise_;
   ColumnBatch columns_;
   v1::ParameterSnapshot snapshot_;  // What the actor holds, without its data.
   int64_t decisions_ = 0;           // Of the run: all environments.

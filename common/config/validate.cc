@@ -300,6 +300,13 @@ void CheckFlow(const v1::RunConfig& config, Rules& rules) {
         std::pair("reanalyze.device", config.reanalyze().device())}) {
     rules.Require(IsDevice(device), {path}, "must be cpu, cuda or cuda:N");
   }
+  rules.Require(config.learning().batch_size() % std::max(1, learner.data_parallel()) == 0,
+                {"learner.data_parallel", "learning.batch_size"},
+                "each GPU has an equal part of the batch: batch_size must be a multiple of "
+                "data_parallel");
+  rules.Require(learner.data_parallel() == 1 || learner.device() != "cuda",
+                {"learner.data_parallel", "learner.device"},
+                "the first of several GPUs is given with its number: cuda:N");
   rules.Require(!learner.has_reanalyze_device() || IsDevice(learner.reanalyze_device()),
                 {"learner.reanalyze_device"}, "must be cpu, cuda or cuda:N");
   rules.Require(!learner.has_reanalyze_device() || learner.reanalyze_ahead(),

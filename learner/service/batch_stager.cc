@@ -51,7 +51,14 @@ void BatchStager::AwaitRoom() {
 }
 
 absl::StatusOr<Batch> BatchStager::Stage(ColumnBatch& columns) {
-  POMPC_ASSIGN_OR_RETURN(const Batch view, ViewBatch(shape_, columns));
+  POMPC_ASSIGN_OR_RETURN(Batch view, ViewBatch(shape_, columns));
+  if (ranks_ > 1) {
+    const int64_t windows = shape_.windows / ranks_;
+    view = MapBatch(view, [&](const at::Tensor& t) {
+      const int64_t dim = t.dim() == 1 ? 0 : 1;  // Weights have no time.
+      return t.narrow(dim, rank_ * windows, windows).contiguous();
+    });
+  }
   if (device_.is_cpu()) return view;
   if (!copies_.has_value()) Allocate(view);
   const c10::Stream work = c10::impl::VirtualGuardImpl(device_.type()).getStream(device_);

@@ -21,14 +21,18 @@ namespace pompc {
 
 class BatchStager {
  public:
-  BatchStager(const BatchShape& shape, at::Device device) : shape_(shape), device_(device) {}
+  // For one of `ranks` learners that share each batch, with a part of its windows each. shape: of
+  // the whole batch, whose windows `ranks` divides.
+  BatchStager(const BatchShape& shape, at::Device device, int64_t rank = 0, int64_t ranks = 1)
+      : shape_(shape), device_(device), rank_(rank), ranks_(ranks) {}
 
   // Blocks while the device is kSlots batches behind, as Stage() does.
   void AwaitRoom();
 
-  // The batch on the device, for work that the current stream is given from now on. On the CPU: a
-  // view of `columns`, as ViewBatch(). Elsewhere `columns` may be reused at once, and the batch is
-  // valid for the work given before kSlots - 1 further calls. Errors: those of ViewBatch().
+  // The rank's windows on the device, for work that the current stream is given from now on. On the
+  // CPU: a view of `columns`, as ViewBatch(), or a copy of a part. Elsewhere `columns` may be
+  // reused at once, and the batch is valid for the work given before kSlots - 1 further calls.
+  // Errors: those of ViewBatch().
   absl::StatusOr<Batch> Stage(ColumnBatch& columns);
 
  private:
@@ -41,6 +45,7 @@ class BatchStager {
 
   const BatchShape shape_;
   const at::Device device_;
+  const int64_t rank_, ranks_;
   std::optional<c10::Stream> copies_;
   std::array<Slot, kSlots> slots_;
   int current_ = 0;  // The slot handed out last.

@@ -60,8 +60,8 @@ RunProgress::Counts CountsOf(const RunCheckpoint& checkpoint) {
 absl::StatusOr<std::unique_ptr<LearnerRun>> LearnerRun::Create(const LearnerRunOptions& options,
                                                                ReplayLink* link, Clock* clock,
                                                                MetricsRegistry* metrics) {
-  POMPC_ASSIGN_OR_RETURN(const at::Device device,
-                         FindDevice("learner.device", options.config.learner().device()));
+  POMPC_ASSIGN_OR_RETURN(std::vector<at::Device> devices,
+                         FindLearnerDevices(options.config.learner()));
   POMPC_ASSIGN_OR_RETURN(std::unique_ptr<RunLock> lock, RunLock::Acquire(options.run_dir));
   POMPC_ASSIGN_OR_RETURN(std::optional<RunCheckpoint> resumed, LoadIfResuming(options));
   RunFrontOptions front_options;
@@ -86,32 +86,31 @@ absl::StatusOr<std::unique_ptr<LearnerRun>> LearnerRun::Create(const LearnerRunO
   if (resumed.has_value()) front->progress.Set(CountsOf(*resumed));
   std::error_code ignored;
   std::filesystem::remove(RunStatusPath(options.run_dir), ignored);  // Of an earlier process.
-  return std::unique_ptr<LearnerRun>(new LearnerRun(std::move(lock), options, device,
+  return std::unique_ptr<LearnerRun>(new LearnerRun(std::move(lock), options, std::move(devices),
                                                     std::move(resumed), std::move(front), link,
                                                     clock, metrics));
 }
 
 LearnerRun::LearnerRun(std::unique_ptr<RunLock> lock, const LearnerRunOptions& options,
-                       at::Device device, std::optional<RunCheckpoint> resumed,
+                       std::vector<at::Device> devices, std::optional<RunCheckpoint> resumed,
                        std::unique_ptr<RunFront> front, ReplayLink* link, Clock* clock,
                        MetricsRegistry* metrics)
     : lock_(std::move(lock)),
       options_(options),
-      device_(device),
+      devices_(std::move(devices)),
       all_are_back_(clock->Now() + (options.resume ? options.return_wait : absl::ZeroDuration())),
       resumed_(std::move(resumed)),
       front_(std::move(front)),
       link_(link),
       clock_(clock),
-      metrics_(metrics),
-      noise_(0, at::TensorOptions(at::kFloat).device(device)) {
+      metrics_(metrics) {
   metrics_.final_decisions->Set(static_cast<double>(options.config.total_decisions()));
   MeasureMachine();
 }
 
 absl::Status LearnerRun::Run(const Event& stop) {
   c10::OptionalDeviceGuard current;  // Kernels of our own run on the current device.
-  if (device_.has_index()) current.reset_device(device_);
+  if (devices_[0].has_index()) current.reset_device(devices_[0]);
   at::set_num_threads(options_.config.learner().threads());  // Of this thread.
   std::optional<v1::TaskSizes> sizes;
   while (!(sizes = front_->roster.AwaitSizes(clock_->Now() + kMoment)).has_value()) {
@@ -120,7 +119,7 @@ absl::Status LearnerRun::Run(const Event& stop) {
   POMPC_RETURN_IF_ERROR(Start(*sizes, stop));
   front_->episodes.Open();
   POMPC_RETURN_IF_ERROR(Loop(stop));
-  const bool complete = schedule_->Complete(decisions_, updater_->updates());
+  const bool complete = schedule_->Complete(decisions_, updater().updates());
   if (complete) {
     POMPC_RETURN_IF_ERROR(SaveCheckpoint());
     Finish(stop);
@@ -135,18 +134,10 @@ absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {
   const v1::RunConfig& config = options_.config;
   shape_ = {config.learning().window(), config.learning().batch_size(), sizes,
             config.replay().importance_exponent()};
-  stager_.emplace(shape_, device_);
-  UpdaterOptions updater_options;
-  updater_options.obs_dim = sizes.observation_dim();
-  updater_options.action_dim = sizes.action_dim();
-  updater_options.episode_decisions = sizes.episode_decisions();
-  updater_options.seed = SeedFor(config.seed(), RngRole::kInit, 0, 0);
-  updater_options.clock = clock_;
-  updater_options.tensor = at::TensorOptions(at::kFloat).device(device_);
-  POMPC_ASSIGN_OR_RETURN(updater_, Updater::Create(config, updater_options));
+  POMPC_ASSIGN_OR_RETURN(updates_, ParallelUpdater::Create(config, shape_, devices_, clock_));
 
-  if (config.learner().reanalyze_ahead() && updater_->Reanalyzes()) {
-    at::Device device = device_;
+  if (config.learner().reanalyze_ahead() && updater().Reanalyzes()) {
+    at::Device device = devices_[0];
     if (config.learner().has_reanalyze_device()) {
       POMPC_ASSIGN_OR_RETURN(
           device, FindDevice("learner.reanalyze_device", config.learner().reanalyze_device()));
@@ -160,11 +151,11 @@ absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {
       MakeTableConfig(config, sizes, front_->identity.run_id(), schedule_->limits());
   if (resumed_.has_value()) {
     const v1::RunBooks& books = resumed_->books;
-    POMPC_RETURN_IF_ERROR(updater_->Restore(resumed_->state));
+    POMPC_RETURN_IF_ERROR(updates_->Restore(resumed_->state));
     known_tables_ = books.known_tables();
     POMPC_ASSIGN_OR_RETURN(const v1::InfoResponse info, link_->Info(stop));
     if (info.table().run_id() == table.run_id() && info.inserted_rows() > 0) {
-      schedule_ = RunSchedule::ForOldTable(config, info, books, updater_->updates());
+      schedule_ = RunSchedule::ForOldTable(config, info, books, updater().updates());
       table = info.table();
       decisions_ = schedule_->decisions_offset() + info.inserted_decisions();
       NoteTable(info.table_id());
@@ -172,31 +163,31 @@ absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {
                       << " checkpoint_decisions=" << books.decisions()
                       << " decisions_elsewhere=" << schedule_->decisions_offset();
     } else {
-      schedule_ = RunSchedule::ForNewTable(config, sizes, books.decisions(), updater_->updates());
+      schedule_ = RunSchedule::ForNewTable(config, sizes, books.decisions(), updater().updates());
       *table.mutable_limits() = schedule_->limits();
       decisions_ = books.decisions();
     }
   }
   // Before replay has the table, so that it never has rows of a run that cannot be resumed.
   POMPC_RETURN_IF_ERROR(SaveCheckpoint());
-  const int64_t updates_done = updater_->updates() - schedule_->updates_offset();
+  const int64_t updates_done = updater().updates() - schedule_->updates_offset();
   POMPC_ASSIGN_OR_RETURN(sampler_, link_->Open(config, table, updates_done));
 
-  const bool trained = resumed_.has_value() && !schedule_->Pretraining(updater_->updates());
+  const bool trained = resumed_.has_value() && !schedule_->Pretraining(updater().updates());
   resumed_.reset();
   Publish(trained, /*run_finished=*/false);
   next_info_ = clock_->Now();
   next_checkpoint_ = next_info_ + absl::Seconds(config.learner().checkpoint_every_seconds());
   POMPC_LOG(INFO) << "run started run_id=" << front_->identity.run_id() << " sizes={"
                   << sizes.ShortDebugString() << "}"
-                  << " updates=" << updater_->updates() << " decisions=" << decisions_
+                  << " updates=" << updater().updates() << " decisions=" << decisions_
                   << " final_updates=" << schedule_->final_updates();
   return absl::OkStatus();
 }
 
 // (1) TakeBatch, (2) MakeUpdate, (3) PublishIfDue, (4) CheckpointIfDue, (5) ShowProgress.
 absl::Status LearnerRun::Loop(const Event& stop) {
-  while (!stop.HasBeenNotified() && !schedule_->Complete(decisions_, updater_->updates())) {
+  while (!stop.HasBeenNotified() && !schedule_->Complete(decisions_, updater().updates())) {
     POMPC_ASSIGN_OR_RETURN(const bool have_batch, TakeBatch(stop));
     if (have_batch) POMPC_RETURN_IF_ERROR(MakeUpdate());
     PublishIfDue();
@@ -209,7 +200,7 @@ absl::Status LearnerRun::Loop(const Event& stop) {
 absl::StatusOr<bool> LearnerRun::TakeBatch(const Event& stop) {
   bool have_batch = false;
   const absl::Time start = clock_->Now();
-  if (updater_->updates() < schedule_->final_updates()) {
+  if (updater().updates() < schedule_->final_updates()) {
     const absl::Status next = NextColumns(start + kMoment);
     if (!next.ok() && !absl::IsDeadlineExceeded(next)) return next;
     have_batch = next.ok();
@@ -230,18 +221,18 @@ absl::StatusOr<bool> LearnerRun::TakeBatch(const Event& stop) {
 absl::Status LearnerRun::NextColumns(absl::Time deadline) {
   planned_ahead_ = false;
   // Not in pretraining, whose parameters would be too old for the first full updates.
-  if (reanalyzer_ == nullptr || updater_->full_updates() == 0) {
+  if (reanalyzer_ == nullptr || updater().full_updates() == 0) {
     return sampler_->Next(deadline, &columns_);
   }
   if (!has_ahead_) {
     POMPC_RETURN_IF_ERROR(sampler_->Next(deadline, &ahead_));
-    const auto update = static_cast<uint64_t>(updater_->updates());
+    const auto update = static_cast<uint64_t>(updater().updates());
     POMPC_RETURN_IF_ERROR(
-        reanalyzer_->Start(*updater_->parameters(), ahead_,
+        reanalyzer_->Start(*updater().parameters(), ahead_,
                            SeedFor(options_.config.seed(), RngRole::kReanalyze, 0, update)));
     has_ahead_ = true;
   }
-  if (!updater_->ReanalyzeDue()) return sampler_->Next(deadline, &columns_);
+  if (!updater().ReanalyzeDue()) return sampler_->Next(deadline, &columns_);
   std::swap(columns_, ahead_);
   has_ahead_ = false;
   planned_ahead_ = true;
@@ -253,9 +244,14 @@ void LearnerRun::MeasureMachine() {
   const std::filesystem::space_info disk = std::filesystem::space(options_.run_dir, error);
   metrics_.disk_free_bytes->Set(static_cast<double>(disk.available));
   metrics_.disk_size_bytes->Set(static_cast<double>(disk.capacity));
-  const DeviceMemory memory = MemoryOf(device_);
-  metrics_.gpu_allocated_bytes->Set(static_cast<double>(memory.allocated_bytes));
-  metrics_.gpu_reserved_bytes->Set(static_cast<double>(memory.reserved_bytes));
+  DeviceMemory sum;
+  for (const at::Device& device : devices_) {
+    const DeviceMemory memory = MemoryOf(device);
+    sum.allocated_bytes += memory.allocated_bytes;
+    sum.reserved_bytes += memory.reserved_bytes;
+  }
+  metrics_.gpu_allocated_bytes->Set(static_cast<double>(sum.allocated_bytes));
+  metrics_.gpu_reserved_bytes->Set(static_cast<double>(sum.reserved_bytes));
 }
 
 absl::Status LearnerRun::RefreshInfo() {
@@ -293,7 +289,7 @@ absl::Status LearnerRun::MakeUpdate() {
   using Activity = LearnerMetrics::Activity;
   const v1::RunConfig& config = options_.config;
   const absl::Time start = clock_->Now();
-  const int64_t updates = updater_->updates();
+  const int64_t updates = updater().updates();
   sample_age_updates_ = MeanStaleness(shape_, columns_, updates);
   metrics_.staleness->Observe(sample_age_updates_ / config.learner().publish_every());
 
@@ -311,13 +307,11 @@ absl::Status LearnerRun::MakeUpdate() {
     metrics_.Count(Activity::kWaitReanalyze, waited);
   }
   const absl::Time ready = clock_->Now();
-  stager_->AwaitRoom();
+  updates_->AwaitRoom();
   const absl::Duration behind = clock_->Now() - ready;
   metrics_.Count(Activity::kWaitDevice, behind);
   waited += behind;
-  POMPC_ASSIGN_OR_RETURN(Batch batch, stager_->Stage(columns_));
-  noise_.Seed(SeedFor(config.seed(), RngRole::kUpdate, 0, static_cast<uint64_t>(updates)));
-  POMPC_ASSIGN_OR_RETURN(const UpdateResult result, updater_->Update(request, batch, noise_));
+  POMPC_ASSIGN_OR_RETURN(const UpdateResult result, updates_->Update(request, columns_));
   const absl::Time updated = clock_->Now();
   metrics_.Count(Activity::kReanalyze, result.reanalyze_duration);
   metrics_.Count(Activity::kUpdate, updated - start - waited - result.reanalyze_duration);
@@ -365,7 +359,7 @@ absl::Status LearnerRun::LogStats(const UpdateStats& stats) {
     if (!std::isfinite(values[i])) {
       metrics_.nonfinite_losses->Increment();
       return absl::InternalError(absl::StrCat("training diverged: ", name, " is ", values[i],
-                                              " at update ", updater_->updates(),
+                                              " at update ", updater().updates(),
                                               "; the last checkpoint is kept"));
     }
     losses[name] = values[i];
@@ -374,13 +368,13 @@ absl::Status LearnerRun::LogStats(const UpdateStats& stats) {
   metrics_.SetModelError(stats.ReadModelError());
   front_->progress.SetLosses(std::move(losses));
   RunMoment now = front_->progress.Now();
-  now.updates = updater_->updates();
+  now.updates = updater().updates();
   now.decisions = decisions_;
   return front_->records->AddLosses(values, now);
 }
 
 void LearnerRun::PublishIfDue() {
-  const int64_t updates = updater_->updates();
+  const int64_t updates = updater().updates();
   if (schedule_->Pretraining(updates)) return;
   if (!published_trained_) {
     if (schedule_->Seeded(decisions_)) Publish(/*trained=*/true, /*run_finished=*/false);
@@ -394,17 +388,17 @@ void LearnerRun::PublishIfDue() {
 void LearnerRun::Publish(bool trained, bool run_finished) {
   const absl::Time start = clock_->Now();
   v1::ParameterSnapshot snapshot;
-  snapshot.set_updates(updater_->updates());
+  snapshot.set_updates(updater().updates());
   snapshot.set_decisions(decisions_);
   snapshot.set_trained(trained);
   snapshot.set_run_finished(run_finished);
   const int64_t publish_every = options_.config.learner().publish_every();
   snapshot.set_next_decisions(
-      schedule_->DecisionsFor(updater_->updates() + (trained ? publish_every : 0)));
-  courier_->Publish(std::move(snapshot), updater_->parameters()->StartSnapshot(
+      schedule_->DecisionsFor(updater().updates() + (trained ? publish_every : 0)));
+  courier_->Publish(std::move(snapshot), updater().parameters()->StartSnapshot(
                                              options_.config.learner().publish_dtype()));
   published_trained_ = trained;
-  published_updates_ = updater_->updates();
+  published_updates_ = updater().updates();
   metrics_.Count(LearnerMetrics::Activity::kPublish, clock_->Now() - start);
 }
 
@@ -421,7 +415,7 @@ absl::Status LearnerRun::SaveCheckpoint() {
   courier_->Await();  // The books name the newest version.
   RunCheckpoint checkpoint;
   checkpoint.config = options_.config;
-  checkpoint.state = updater_->Save();
+  checkpoint.state = updater().Save();
   v1::RunBooks& books = checkpoint.books;
   books.set_run_id(front_->identity.run_id());
   *books.mutable_sizes() = shape_.sizes;
@@ -454,7 +448,7 @@ absl::Status LearnerRun::SaveStatus() {
 }
 
 void LearnerRun::Finish(const Event& stop) {
-  Publish(!schedule_->Pretraining(updater_->updates()), /*run_finished=*/true);
+  Publish(!schedule_->Pretraining(updater().updates()), /*run_finished=*/true);
   courier_->Await();
   ShowProgress("finished");
   const int64_t version = front_->publisher.version();
@@ -471,7 +465,7 @@ void LearnerRun::Finish(const Event& stop) {
     stop.WaitUntil(clock_, std::min(all_are_back_, deadline));
     left = front_->publisher.AwaitLeft(clock_->Now() + kMoment);
   }
-  POMPC_LOG(INFO) << "run finished decisions=" << decisions_ << " updates=" << updater_->updates();
+  POMPC_LOG(INFO) << "run finished decisions=" << decisions_ << " updates=" << updater().updates();
   if (!left) {
     POMPC_LOG(WARNING) << "leaving before all subscribers have; all hold the last parameters: "
                        << front_->publisher.AwaitDelivered(clock_->Now());
@@ -480,20 +474,20 @@ void LearnerRun::Finish(const Event& stop) {
 
 const char* LearnerRun::Phase() const {
   if (!schedule_->Seeded(decisions_)) return "seeding";
-  return schedule_->Pretraining(updater_->updates()) ? "pretraining" : "training";
+  return schedule_->Pretraining(updater().updates()) ? "pretraining" : "training";
 }
 
 void LearnerRun::ShowProgress(const char* phase) {
   RunProgress::Counts counts;
   counts.phase = phase;
   counts.decisions = decisions_;
-  counts.updates = updater_->updates();
+  counts.updates = updater().updates();
   counts.parameter_version = front_->publisher.version();
   counts.replay_rows = replay_rows_;
   counts.planning = published_trained_;
-  counts.updates_per_decision = schedule_->UpdatesPerDecision(decisions_, updater_->updates());
+  counts.updates_per_decision = schedule_->UpdatesPerDecision(decisions_, updater().updates());
   counts.sample_age_updates = sample_age_updates_;
-  counts.parameter_lag_updates = front_->publisher.GreatestLag(updater_->updates());
+  counts.parameter_lag_updates = front_->publisher.GreatestLag(updater().updates());
   front_->progress.Set(counts);
 }
 

@@ -11,7 +11,7 @@
 // and status.textproto (run_checkpoint.h), and the records of run_records.h.
 //
 // Thread-safety: Run() is called once, by one thread; the front is thread-safe.
-// Determinism: update n draws its noise from (seed, kUpdate, 0, n), n counted over the whole run.
+// Determinism: as ParallelUpdater.
 #ifndef POMPC_LEARNER_SERVICE_LEARNER_RUN_H_
 #define POMPC_LEARNER_SERVICE_LEARNER_RUN_H_
 
@@ -26,12 +26,11 @@
 #include "absl/time/time.h"
 #include "common/base/clock.h"
 #include "common/metrics/metrics.h"
-#include "common/model/noise.h"
 #include "learner/core/updater.h"
-#include "learner/service/batch_stager.h"
 #include "learner/service/batch_view.h"
 #include "learner/service/courier.h"
 #include "learner/service/learner_metrics.h"
+#include "learner/service/parallel_updater.h"
 #include "learner/service/reanalyzer.h"
 #include "learner/service/replay_link.h"
 #include "learner/service/run_checkpoint.h"
@@ -74,9 +73,10 @@ class LearnerRun {
   absl::Status Run(const Event& stop);
 
  private:
-  LearnerRun(std::unique_ptr<RunLock> lock, const LearnerRunOptions& options, at::Device device,
-             std::optional<RunCheckpoint> resumed, std::unique_ptr<RunFront> front,
-             ReplayLink* link, Clock* clock, MetricsRegistry* metrics);
+  LearnerRun(std::unique_ptr<RunLock> lock, const LearnerRunOptions& options,
+             std::vector<at::Device> devices, std::optional<RunCheckpoint> resumed,
+             std::unique_ptr<RunFront> front, ReplayLink* link, Clock* clock,
+             MetricsRegistry* metrics);
 
   // The run's steps, in order.
   absl::Status Start(const v1::TaskSizes& sizes, const Event& stop);
@@ -89,6 +89,7 @@ class LearnerRun {
   // Next().
   absl::Status NextColumns(absl::Time deadline);
   absl::Status MakeUpdate();
+  const Updater& updater() const { return updates_->updater(); }
   absl::Status WriteBackPriors(const ReanalyzedPrior& prior);
   absl::Status LogStats(const UpdateStats& stats);
   void PublishIfDue();
@@ -107,21 +108,19 @@ class LearnerRun {
 
   const std::unique_ptr<RunLock> lock_;
   const LearnerRunOptions options_;
-  const at::Device device_;
+  const std::vector<at::Device> devices_;  // Of the updates.
   const absl::Time all_are_back_;
   std::optional<RunCheckpoint> resumed_;  // Until Start().
   const std::unique_ptr<RunFront> front_;
   ReplayLink* const link_;
   Clock* const clock_;
   LearnerMetrics metrics_;
-  GeneratorNoise noise_;
 
   // Set by Start().
-  std::unique_ptr<Updater> updater_;
+  std::unique_ptr<ParallelUpdater> updates_;
   std::optional<RunSchedule> schedule_;
   std::unique_ptr<ReplaySampler> sampler_;
   BatchShape shape_;
-  std::optional<BatchStager> stager_;
   absl::Time next_checkpoint_, next_info_;
 
   std::unique_ptr<Reanalyzer> reanalyzer_;  // Null unless windows are planned ahead.

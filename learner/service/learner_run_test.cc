@@ -364,6 +364,23 @@ TEST(LearnerRunTest, ResumesWithTheParametersItSavedAndRunsOnToTheEnd) {
   }
 }
 
+TEST(LearnerRunTest, RanksShareItsUpdatesAndMayBeMoreWhenItIsResumed) {
+  v1::RunConfig config = TinyConfig();
+  const std::string folder = NewFolder();
+  for (const bool resume : {false, true}) {
+    config.mutable_learner()->set_data_parallel(resume ? 4 : 2);
+    Process process(config, folder, resume);
+    process.StartActor([&](int64_t decisions) {
+      if (!resume && decisions == 120) process.Stop();
+      return !resume && decisions == 120;
+    });
+    const absl::Status end = process.End();
+    EXPECT_TRUE(resume ? end.ok() : absl::IsCancelled(end)) << end;
+    EXPECT_GT(process.replay().Info().updated_rows(), 0);  // Reanalyzed.
+  }
+  EXPECT_GE(LoadRunCheckpoint(RunCheckpointPath(folder))->books.decisions(), kTotal);
+}
+
 // The checkpoint is older than the rows, as after a kill: the updates made since then are made
 // again, decisions are not.
 TEST(LearnerRunTest, ResumesWithTheRowsThatAreJournaled) {
