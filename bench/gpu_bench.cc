@@ -4,10 +4,11 @@
 //
 // Networks of 5M parameters, batch 256, sizes of dog-run and walker-run. "ready": the batch lies on
 // the GPU. "replay": each batch is drawn from a replay table of this process, copied to the GPU and
-// used, as in the learner. "one by one": the host launches each kernel. Medians of five rounds of S
-// seconds (default 1); "host us" is the CPU time of the calling thread for an update. --only: rows
-// whose name contains TEXT. --profile: instead, the kernels of an update by their share of its
-// time.
+// used, as in the learner. "one by one": the host launches each kernel. "data_parallel": N GPUs
+// share each batch, which lies in the host's memory and is copied every time. Medians of five
+// rounds of S seconds (default 1); "host us" is the CPU time of the calling thread for an update.
+// --only: rows whose name contains TEXT. --profile: instead, the kernels of an update by their
+// share of its time.
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <cuda_runtime_api.h>
@@ -40,6 +41,7 @@
 #include "learner/client/row.h"
 #include "learner/core/updater.h"
 #include "learner/service/batch_stager.h"
+#include "learner/service/parallel_updater.h"
 #include "learner/service/run_schedule.h"
 #include "replay/client/local_sampler.h"
 #include "replay/server/replay.h"
@@ -267,6 +269,38 @@ void RunUpdates(const Arguments& arguments) {
   }
 }
 
+void RunDataParallel(const Arguments& arguments) {
+  std::printf("\n| data-parallel updates | sizes | batch | GPUs | updates/s | host us |\n");
+  std::printf("|---|---|---|---|---|---|\n");
+  const Task& task = kTasks[0];
+  for (const Algorithm& algorithm : {kAlgorithms[0], kAlgorithms[1]}) {
+    for (const int batch : {256, 1024, 4096}) {
+      std::unique_ptr<FilledReplay> replay;
+      for (int gpus = 1; gpus <= c10::cuda::device_count(); gpus *= 2) {
+        const std::string row = absl::StrCat("| data_parallel ", algorithm.name, " | ", task.name,
+                                             " | ", batch, " | ", gpus, " |");
+        if (!absl::StrContains(row, arguments.only)) continue;
+        v1::RunConfig config = ConfigOf(algorithm, "TF32");
+        config.mutable_learning()->set_batch_size(batch);
+        config.mutable_learner()->set_device("cuda:0");
+        config.mutable_learner()->set_data_parallel(gpus);
+        if (replay == nullptr) replay = std::make_unique<FilledReplay>(config, task);
+        ColumnBatch columns;
+        POMPC_CHECK_OK(replay->sampler().Next(RealClock()->Now() + absl::Seconds(10), &columns));
+        const auto devices = FindLearnerDevices(config.learner());
+        POMPC_CHECK_OK(devices.status());
+        const auto updater = ParallelUpdater::Create(
+            config, {config.learning().window(), batch, SizesOf(task)}, *devices, RealClock());
+        POMPC_CHECK_OK(updater.status());
+        const Speed speed = Measure(
+            [&] { POMPC_CHECK_OK((*updater)->Update({}, columns).status()); }, arguments.seconds);
+        std::printf("%s %.0f | %.0f |\n", row.c_str(), speed.per_second, 1e6 * speed.host_seconds);
+        std::fflush(stdout);
+      }
+    }
+  }
+}
+
 void RunPlans(const Arguments& arguments) {
   std::printf("\n| plans | sizes | environments | plans/s | ms a call |\n|---|---|---|---|---|\n");
   for (const Task& task : kTasks) {
@@ -359,6 +393,7 @@ int Main(const Arguments& arguments) {
     RunProfile(arguments);
   } else {
     RunUpdates(arguments);
+    RunDataParallel(arguments);
     RunPlans(arguments);
   }
   return 0;
