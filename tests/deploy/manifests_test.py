@@ -26,8 +26,9 @@ WHEELS = pathlib.Path(os.environ.get("POMPC_DEPS", ROOT / ".deps")) / "wheels"
 FILES = ROOT / "deploy/kubernetes"
 SCHEMAS = next(WHEELS.glob("kubernetes_validate/kubernetes-json-schema/*-local-strict"))
 # Who opens connections to whom.
-CLIENTS = {"learner": {"actor", "evaluator", "relay"}, "relay": {"actor", "evaluator", "relay"},
-           "replay": {"learner", "actor"}}
+CLIENTS = {"learner": {"actor", "evaluator", "reanalyze", "relay"},
+           "relay": {"actor", "evaluator", "reanalyze", "relay"},
+           "replay": {"learner", "actor", "reanalyze"}}
 COMPONENTS = set(CLIENTS) | set().union(*CLIENTS.values())
 failures = []
 

@@ -328,7 +328,7 @@ def connected(namespace):
     """{(client, server)}: components between which gRPC connections stand, as servers' pods see them."""
     role_of, found = {p["status"]["podIP"]: component_of(p) for p in pods(namespace=namespace)}, set()
     for server in pods(namespace=namespace):
-        process = process_of(server, f"pompc-{component_of(server).replace('evaluator', 'actor')}")
+        process = process_of(server, server["spec"]["containers"][0]["command"][0])
         for table in ("tcp", "tcp6"):
             for line in pathlib.Path(f"/proc/{process}/net/{table}").read_text().splitlines()[1:]:
                 local, remote, state = line.split()[1:4]
@@ -350,6 +350,17 @@ def connections_are_the_policies(namespace=NAMESPACE, without=()):
                if client in present} - set(without)
     found = wait_for("all of them are connected", lambda: (now := connected(namespace)) >= allowed and now)
     expect(found == allowed, f"connected {sorted(found)}, but allowed {sorted(allowed)}")
+
+
+def a_worker_joins_and_leaves():
+    """Beside the two actors and the evaluator, until it is not wanted any more."""
+    kubectl("scale", "deployment", "reanalyze", "--replicas=1")
+    wait_for("the learner has it", lambda: metrics(pods("learner")[0]).get("pompc_learner_subscribers") == 4)
+    wait_for("it re-plans rows", lambda: [
+        metrics(p).get("pompc_actor_reanalyzed_rows_total", 0) > 0 for p in pods("reanalyze")] == [True])
+    connections_are_the_policies()
+    kubectl("scale", "deployment", "reanalyze", "--replicas=0")
+    goes_on("a worker that left", actors=2)
 
 
 def rows_are_even():
@@ -472,10 +483,10 @@ def gpu_overlay_is_scheduled():
     cluster("kubectl", "delete", "namespace", "gpu")
 
 
-STEPS = (comes_up, connections_are_the_policies, actor_is_killed, actors_are_scaled, learner_is_killed,
-         learner_is_deleted, replay_is_killed, node_dies, link_is_cut, rolls, node_is_drained, it_learns,
-         rows_are_even, the_run_completes, tls_overlay_trains, relays_pass_parameters_on, one_machine_file,
-         other_overlays_are_accepted, gpu_overlay_is_scheduled)
+STEPS = (comes_up, connections_are_the_policies, a_worker_joins_and_leaves, actor_is_killed, actors_are_scaled,
+         learner_is_killed, learner_is_deleted, replay_is_killed, node_dies, link_is_cut, rolls,
+         node_is_drained, it_learns, rows_are_even, the_run_completes, tls_overlay_trains,
+         relays_pass_parameters_on, one_machine_file, other_overlays_are_accepted, gpu_overlay_is_scheduled)
 START = time.monotonic()
 
 

@@ -4,8 +4,8 @@
 Each node is a slurmd in network, process and mount namespaces of its own, with a name and an address;
 all share this machine's files, as a cluster's nodes do a file system. A run over two nodes is
 preempted (USR1), then the learner's node is killed; both times the job goes back into the queue, starts
-again and goes on, and in the end all updates have been made. Actors come and go during the run. After
-that an array of three seeds.
+again and goes on, and in the end all updates have been made. Actors and a reanalyze worker come and go
+during the run. After that an array of three seeds.
 """
 import json
 import os
@@ -138,7 +138,8 @@ def metrics(of):
             continue  # Gone, or about to come.
         labels = entry["labels"]
         expect(set(labels) == {"run", "task", "preset", "seed", "role", "process"} and all(labels.values()) and
-               labels["role"] in ("learner", "actor", "evaluator"), f"labels that rules do not know: {entry}")
+               labels["role"] in ("learner", "actor", "evaluator", "reanalyze"),
+               f"labels that rules do not know: {entry}")
         lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
         found[labels["process"]] = {name: float(value) for name, value in lines}
     return found
@@ -167,7 +168,10 @@ def interrupted_run(slurm):
     wait_for("two more actors act", lambda: sum(
         m.get("pompc_actor_decisions_total", 0) > 0 for name, m in metrics(of).items()
         if name.startswith(f"actor-{actors}")) == 2)
-    output("scancel", actors)
+    workers = submit("--ntasks=1", ROOT / "deploy/slurm/actors.sbatch", of, "reanalyze")
+    wait_for("a worker re-plans", lambda: metrics(of).get(f"reanalyze-{workers}-0", {}).get(
+        "pompc_actor_reanalyzed_rows_total", 0) > 0)
+    output("scancel", actors, workers)
 
     before = decisions(of)
     output("scancel", "--signal=USR1", "--batch", number)
@@ -187,8 +191,9 @@ def interrupted_run(slurm):
     expect(starts(of)[2][1] >= before, f"{starts(of)[2][1]} decisions after the node's death, {before} before")
     wait_for("the run is complete", lambda: job(number)["JobState"] == "COMPLETED")
     expect(updates(of) == TOTAL, f"{updates(of)} updates for {TOTAL} decisions")
-    # Of the job of actors that was cancelled some may be left.
-    left = [t.stem for t in (of / "metrics_targets").iterdir() if not t.stem.startswith(f"actor-{actors}-")]
+    # Of the jobs that were cancelled some may be left.
+    left = [t.stem for t in (of / "metrics_targets").iterdir()
+            if not t.stem.startswith((f"actor-{actors}-", f"reanalyze-{workers}-"))]
     expect(not left, f"{left} have ended and left their targets")
 
 
