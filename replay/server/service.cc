@@ -32,28 +32,40 @@ absl::StatusOr<Request> Parse(const grpc::ByteBuffer& message) {
   return request;
 }
 
+// The message of `windows` windows that `draw` puts into the buffers that it is given.
+template <typename Draw>
+absl::StatusOr<grpc::ByteBuffer> Encode(const Replay::Layout& layout, int32_t windows,
+                                        const Draw& draw) {
+  POMPC_ASSIGN_OR_RETURN(const BatchEncoding batch, BatchEncoding::Create(layout, windows));
+  POMPC_ASSIGN_OR_RETURN(const Replay::Drawn drawn, draw(batch.buffers()));
+  return batch.Finish(drawn);
+}
+
 absl::StatusOr<grpc::ByteBuffer> DrawPart(Replay& replay, const grpc::ByteBuffer& message) {
   POMPC_ASSIGN_OR_RETURN(const v1::DrawRequest request, Parse<v1::DrawRequest>(message));
   POMPC_ASSIGN_OR_RETURN(const Replay::Layout layout, replay.layout());
-  if (request.windows() == 0) {
-    POMPC_ASSIGN_OR_RETURN(const Replay::Drawn drawn, replay.Draw(request, layout, {}));
-    const grpc::Slice counts(CountsOf(drawn).SerializeAsString());
-    return grpc::ByteBuffer(&counts, 1);
-  }
-  POMPC_ASSIGN_OR_RETURN(const BatchEncoding part,
-                         BatchEncoding::Create(layout, request.windows()));
-  POMPC_ASSIGN_OR_RETURN(const Replay::Drawn drawn, replay.Draw(request, layout, part.buffers()));
-  return part.Finish(drawn);
+  const auto draw = [&](const WindowBuffers& out) { return replay.Draw(request, layout, out); };
+  if (request.windows() != 0) return Encode(layout, request.windows(), draw);
+  POMPC_ASSIGN_OR_RETURN(const Replay::Drawn drawn, draw({}));
+  const grpc::Slice counts(CountsOf(drawn).SerializeAsString());
+  return grpc::ByteBuffer(&counts, 1);
 }
 
 absl::StatusOr<grpc::ByteBuffer> PeekAt(Replay& replay, const grpc::ByteBuffer& message) {
   POMPC_ASSIGN_OR_RETURN(const v1::PeekRequest request, Parse<v1::PeekRequest>(message));
   POMPC_ASSIGN_OR_RETURN(const Replay::Layout layout, replay.layout());
-  POMPC_ASSIGN_OR_RETURN(const BatchEncoding windows,
-                         BatchEncoding::Create(layout, request.windows()));
-  POMPC_ASSIGN_OR_RETURN(const Replay::Drawn drawn,
-                         replay.Peek(request, layout, windows.buffers()));
-  return windows.Finish(drawn);
+  return Encode(layout, request.windows(),
+                [&](const WindowBuffers& out) { return replay.Peek(request, layout, out); });
+}
+
+// Ends a call with what `ask` has of the table that it is for.
+template <typename Response, typename Ask>
+grpc::ServerUnaryReactor* AnswerFrom(const ReplayTables& tables,
+                                     grpc::CallbackServerContext* context, Response* response,
+                                     const Ask& ask) {
+  const absl::StatusOr<Replay*> replay = tables.Find(CalledPart(*context));
+  if (!replay.ok()) return Answer(context, replay.status());
+  return Answer(context, ask(**replay), response);
 }
 
 }  // namespace
@@ -82,33 +94,29 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* ReplayService::Samp
 grpc::ServerUnaryReactor* ReplayService::Draw(grpc::CallbackServerContext* context,
                                               const grpc::ByteBuffer* request,
                                               grpc::ByteBuffer* response) {
-  const absl::StatusOr<Replay*> replay = tables_->Find(CalledPart(*context));
-  if (!replay.ok()) return Answer(context, replay.status());
-  return Answer(context, DrawPart(**replay, *request), response);
+  return AnswerFrom(*tables_, context, response,
+                    [&](Replay& replay) { return DrawPart(replay, *request); });
 }
 
 grpc::ServerUnaryReactor* ReplayService::Peek(grpc::CallbackServerContext* context,
                                               const grpc::ByteBuffer* request,
                                               grpc::ByteBuffer* response) {
-  const absl::StatusOr<Replay*> replay = tables_->Find(CalledPart(*context));
-  if (!replay.ok()) return Answer(context, replay.status());
-  return Answer(context, PeekAt(**replay, *request), response);
+  return AnswerFrom(*tables_, context, response,
+                    [&](Replay& replay) { return PeekAt(replay, *request); });
 }
 
 grpc::ServerUnaryReactor* ReplayService::Update(grpc::CallbackServerContext* context,
                                                 const v1::UpdateRequest* request,
                                                 v1::UpdateResponse* response) {
-  const absl::StatusOr<Replay*> replay = tables_->Find(CalledPart(*context));
-  if (!replay.ok()) return Answer(context, replay.status());
-  return Answer(context, (*replay)->Update(*request), response);
+  return AnswerFrom(*tables_, context, response,
+                    [&](Replay& replay) { return replay.Update(*request); });
 }
 
 grpc::ServerUnaryReactor* ReplayService::Checkpoint(grpc::CallbackServerContext* context,
                                                     const v1::CheckpointRequest* request,
                                                     v1::CheckpointResponse* response) {
-  const absl::StatusOr<Replay*> replay = tables_->Find(CalledPart(*context));
-  if (!replay.ok()) return Answer(context, replay.status());
-  return Answer(context, (*replay)->Checkpoint(*request), response);
+  return AnswerFrom(*tables_, context, response,
+                    [&](Replay& replay) { return replay.Checkpoint(*request); });
 }
 
 grpc::ServerUnaryReactor* ReplayService::Info(grpc::CallbackServerContext* context,
