@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "common/base/check.h"
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
+#include "replay/client/shards.h"
 
 namespace pompc {
 
@@ -69,22 +69,11 @@ std::vector<int64_t> ShardPlan::Grants() {
 }
 
 std::vector<int> ShardPlan::Assign(uint64_t seed, int batch_size) const {
-  std::vector<double> ends;  // ends[i]: weight of the shards up to i.
-  int last = -1;             // That has any.
-  for (size_t i = 0; i < shards_.size(); ++i) {
-    const double weight = shards_[i].present ? shards_[i].counts.weight : 0;
-    ends.push_back((ends.empty() ? 0 : ends.back()) + weight);
-    if (weight > 0) last = static_cast<int>(i);
-  }
-  POMPC_CHECK(last >= 0);
+  std::vector<double> weights;
+  for (const Shard& s : shards_) weights.push_back(s.present ? s.counts.weight : 0);
   // Of its own: the shards draw from the streams of the smaller indices.
   Rng rng(seed, RngRole::kReplaySampler, static_cast<uint32_t>(shards_.size()), batches());
-  std::vector<int> shard(batch_size);
-  for (int& s : shard) {
-    const auto end = std::upper_bound(ends.begin(), ends.end(), rng.Uniform() * ends.back());
-    s = std::min(static_cast<int>(end - ends.begin()), last);  // Rounding may reach the end.
-  }
-  return shard;
+  return DrawShards(weights, batch_size, rng);
 }
 
 }  // namespace pompc

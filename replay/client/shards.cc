@@ -3,8 +3,25 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/check.h"
 
 namespace pompc {
+
+std::vector<int> DrawShards(absl::Span<const double> weights, int count, Rng& rng) {
+  std::vector<double> ends;  // ends[i]: weight of the shards up to i.
+  int last = -1;             // That has any.
+  for (size_t i = 0; i < weights.size(); ++i) {
+    ends.push_back((ends.empty() ? 0 : ends.back()) + weights[i]);
+    if (weights[i] > 0) last = static_cast<int>(i);
+  }
+  POMPC_CHECK(last >= 0);
+  std::vector<int> shards(count);
+  for (int& shard : shards) {
+    const auto end = std::upper_bound(ends.begin(), ends.end(), rng.Uniform() * ends.back());
+    shard = std::min(static_cast<int>(end - ends.begin()), last);  // Rounding may reach the end.
+  }
+  return shards;
+}
 
 v1::TableConfig TableOfShard(const v1::TableConfig& table, int shard, int shards) {
   v1::TableConfig part = table;

@@ -7,9 +7,11 @@
 #define POMPC_REPLAY_CLIENT_SHARDS_H_
 
 #include <cstdint>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "common/base/rng.h"
 #include "proto/pompc/v1/replay.pb.h"
 
 namespace pompc {
@@ -21,6 +23,10 @@ inline constexpr int ShardOf(uint64_t sharded_key) { return static_cast<int>(sha
 inline constexpr uint64_t KeyInShard(uint64_t sharded_key) {
   return sharded_key & ((uint64_t{1} << 56) - 1);
 }
+
+// `count` shards, each drawn on its own in proportion to the weights, which are at least 0 and not
+// all 0.
+std::vector<int> DrawShards(absl::Span<const double> weights, int count, Rng& rng);
 
 // The part of `table` that one server holds.
 v1::TableConfig TableOfShard(const v1::TableConfig& table, int shard, int shards);
