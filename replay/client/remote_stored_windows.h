@@ -1,10 +1,10 @@
 // RemoteStoredWindows: StoredWindows of one or several servers.
 //
-// Each Peek() is from one of them, drawn in proportion to the windows that they store (by weight,
-// where windows have priorities); so every stored window is as likely as with one server. What a
-// server stores its answers tell. One of them, in turn, is asked anew before each Peek(), so what
-// is known of the others is at most as many Peek()s old as there are servers. A server that does
-// not answer counts as empty until it does.
+// Each Peek() is from one of them, drawn in proportion to what they store: to their windows, or to
+// the sum of their weights where windows have priorities. So every stored window is as likely as if
+// one server had them all. What a server stores its answers tell; before each Peek() one of them,
+// in turn, is asked for it, so what is known of any is no older than as many Peek()s as there are
+// servers. One that does not answer counts as empty until it does, one that hangs after 5 s.
 #ifndef POMPC_REPLAY_CLIENT_REMOTE_STORED_WINDOWS_H_
 #define POMPC_REPLAY_CLIENT_REMOTE_STORED_WINDOWS_H_
 
@@ -39,16 +39,16 @@ class RemoteStoredWindows final : public StoredWindows {
  private:
   struct Server {
     std::unique_ptr<v1::Replay::Stub> stub;
-    double weight = 0;  // Of its windows, by its last answer.
+    double weight = 0;  // By its last answer.
   };
 
-  // Draws from one server, which tells its weight with the answer.
+  // Draws from one server, whose weight comes with the answer.
   absl::StatusOr<v1::SampleResponse> PeekAt(Server& server, int32_t windows, uint64_t seed);
-  // Has the next server tell its weight; at the first call all of them.
-  absl::Status Ask(uint64_t seed);
+  // Draws the server of the next Peek().
+  absl::Status Choose(uint64_t seed);
 
   std::vector<Server> servers_;
-  size_t asked_ = 0;   // Number of times that a server was asked.
+  size_t asked_ = 0;   // How often Choose() has asked one of them.
   size_t server_ = 0;  // Of the last Peek().
   UnaryCaller caller_;
 };

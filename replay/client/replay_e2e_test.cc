@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "common/base/check.h"
 #include "common/base/thread.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -143,66 +144,133 @@ TEST(ReplayE2eTest, LocalAndRemoteSamplersDrawTheSameBatches) {
   }
 }
 
-TEST(ReplayE2eTest, StoredWindowsAreSeenAndWrittenOnWithoutCounting) {
-  TestServer first("", 1), second("", 2);
-  for (TestServer* server : {&first, &second}) {
-    v1::TableConfig table = TestTable(3, 1000);
-    table.set_shard(server == &second);
-    table.set_shards(2);
-    ASSERT_TRUE(server->Configure(table).ok());
+// Two servers that share a table, and what is seen of it beside the learner.
+class StoredWindowsTest : public ::testing::Test {
+ protected:
+  void Configure(double priority_exponent = 0) {
+    for (int shard = 0; shard < 2; ++shard) {
+      v1::TableConfig table = TestTable(3, 1000);
+      table.set_shard(shard);
+      table.set_shards(2);
+      table.set_priority_exponent(priority_exponent);
+      ASSERT_TRUE(servers_[shard].Configure(table).ok());
+      v1::DrawRequest grant;
+      grant.set_max_decisions(1000);
+      Replay& replay = servers_[shard].replay();
+      ASSERT_TRUE(replay.Draw(grant, *replay.layout(), {}).ok());
+    }
   }
-  Event stop;
-  MetricsRegistry metrics;
-  RemoteStoredWindows stored({first.channel(), second.channel()}, 1, RealClock(), &stop, &metrics);
-  EXPECT_EQ(stored.Peek(4, 1).status().code(), absl::StatusCode::kUnavailable) << "empty";
-  v1::DrawRequest grant;
-  grant.set_max_decisions(1000);
-  for (TestServer* server : {&first, &second}) {
-    ASSERT_TRUE(server->replay().Draw(grant, *server->replay().layout(), {}).ok());
-    const uint64_t id = server == &first ? 7 : 8;
-    auto writer = MakeWriter(*server, id);
-    ASSERT_TRUE(writer->Append(Rows(id, 0, 100), kNever).ok());
+  // An episode; the number of its writer is odd on the second server.
+  void Store(int shard, int64_t rows) {
+    const uint64_t id = 2 * ++stored_episodes_ + shard;
+    auto writer = MakeWriter(servers_[shard], id);
+    ASSERT_TRUE(writer->Append(Rows(id, 0, rows), kNever).ok());
     ASSERT_TRUE(writer->Flush(kNever).ok());
   }
+  static int ServerOf(const v1::SampleResponse& windows) {
+    return static_cast<int>(IdAt(windows.columns(0), 0).writer % 2);
+  }
+  // How many of so many draws are from the second server, once all have told what they store.
+  int FromSecond(int draws) {
+    int from_second = 0;
+    for (int i = -2; i < draws; ++i) {
+      const auto windows = stored_.Peek(2, ++seed_);
+      POMPC_CHECK_OK(windows.status());
+      if (i >= 0) from_second += ServerOf(*windows);
+    }
+    return from_second;
+  }
+
+  TestServer servers_[2] = {TestServer("", 1), TestServer("", 2)};
+  Event stop_;
+  MetricsRegistry metrics_;
+  RemoteStoredWindows stored_{
+      {servers_[0].channel(), servers_[1].channel()}, 1, RealClock(), &stop_, &metrics_};
+  uint64_t stored_episodes_ = 0, seed_ = 0;
+};
+
+TEST_F(StoredWindowsTest, AreSeenAndWrittenOnWithoutCounting) {
+  Configure();
+  EXPECT_EQ(stored_.Peek(4, 1).status().code(), absl::StatusCode::kUnavailable) << "empty";
+  for (const int shard : {0, 1}) Store(shard, 100);
+  const int from_second = FromSecond(16);
+  EXPECT_GT(from_second, 0);
+  EXPECT_LT(from_second, 16);
 
   std::vector<v1::SampleResponse> seen;
-  std::set<int64_t> writers;
-  for (const uint64_t seed : {1, 1, 1, 2}) {
-    auto windows = stored.Peek(4, seed);
+  for (const uint64_t seed : {1, 1, 2}) {
+    auto windows = stored_.Peek(4, seed);
     ASSERT_TRUE(windows.ok()) << windows.status();
     ASSERT_EQ(windows->keys_size(), 3 * 4);
     for (int b = 0; b < 4; ++b) {
       const RowId id = IdAt(windows->columns(0), b);
-      writers.insert(id.writer);
       for (int t = 1; t < 3; ++t) {
         EXPECT_EQ(IdAt(windows->columns(0), t * 4 + b).row, id.row + t);
       }
     }
     seen.push_back(*std::move(windows));
   }
-  EXPECT_THAT(writers, ::testing::ElementsAre(7, 8)) << "the servers take turns";
-  EXPECT_EQ(seen[0].SerializeAsString(), seen[2].SerializeAsString()) << "one server, one seed";
-  EXPECT_NE(seen[1].SerializeAsString(), seen[3].SerializeAsString());
-  EXPECT_EQ(seen[3].sampled_batches(), 0);
-  EXPECT_EQ(first.replay().Info().sampled_batches(), 0);
+  EXPECT_EQ(seen[0].SerializeAsString(), seen[1].SerializeAsString()) << "one seed";
+  EXPECT_NE(seen[1].SerializeAsString(), seen[2].SerializeAsString());
+  EXPECT_EQ(seen[2].sampled_batches(), 0);
+  for (TestServer& server : servers_) EXPECT_EQ(server.replay().Info().sampled_batches(), 0);
 
   // Written on where it was seen, and nowhere else.
   const std::string prior(size_t{3} * 4 * kPriorFloats * sizeof(float), '\x01');
   const NamedRows columns[] = {{TestSchema().columns(1).name(), prior}};
-  const auto written = stored.Update(seen[3].keys(), columns);
+  const auto written = stored_.Update(seen[2].keys(), columns);
   ASSERT_TRUE(written.ok()) << written.status();
   EXPECT_EQ(written->updated_rows(), 12);
-  const auto unchanged = stored.Peek(4, 2), changed = stored.Peek(4, 2);
-  ASSERT_TRUE(unchanged.ok() && changed.ok());
-  EXPECT_NE(unchanged->columns(1), prior);
+  EXPECT_EQ(servers_[ServerOf(seen[2])].replay().Info().updated_rows(), 12);
+  EXPECT_EQ(servers_[1 - ServerOf(seen[2])].replay().Info().updated_rows(), 0);
+  const auto changed = stored_.Peek(4, 2);
+  ASSERT_TRUE(changed.ok());
   EXPECT_EQ(changed->columns(1), prior);
 
-  EXPECT_THAT(stored.Peek(0, 1).status().message(), HasSubstr("batch_size: 0; must be 1 to"));
-  second.Stop();
-  EXPECT_EQ(stored.Peek(4, 1).status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_TRUE(stored.Peek(4, 1).ok()) << "the other server is there";
-  stop.Notify();
-  EXPECT_EQ(stored.Peek(4, 1).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_THAT(stored_.Peek(0, 1).status().message(), HasSubstr("batch_size: 0; must be 1 to"));
+  stop_.Notify();
+  EXPECT_EQ(stored_.Peek(4, 1).status().code(), absl::StatusCode::kCancelled);
+}
+
+TEST_F(StoredWindowsTest, ComeFromEachServerInProportionToWhatItStores) {
+  Configure();
+  Store(0, 302);
+  Store(1, 102);
+  EXPECT_NEAR(FromSecond(400), 100, 35);
+  Store(1, 502);
+  EXPECT_NEAR(FromSecond(300), 200, 35);
+}
+
+TEST_F(StoredWindowsTest, ComeFromEachServerInProportionToItsPriorities) {
+  Configure(/*priority_exponent=*/1);
+  for (const int shard : {0, 1}) Store(shard, 102);
+  v1::UpdateRequest request;
+  for (uint64_t key = 1; key <= 100; ++key) {
+    request.add_keys(key);
+    request.add_priorities(3);
+  }
+  ASSERT_TRUE(servers_[1].replay().Update(request).ok());
+  EXPECT_NEAR(FromSecond(400), 300, 35);
+}
+
+TEST_F(StoredWindowsTest, ComeFromTheServersThatAreThere) {
+  Configure();
+  for (const int shard : {0, 1}) Store(shard, 100);
+  FromSecond(2);
+  servers_[1].Stop();
+  int refused = 0;
+  for (int i = 0; i < 20; ++i) {
+    const auto windows = stored_.Peek(2, ++seed_);
+    if (windows.ok()) {
+      EXPECT_EQ(ServerOf(*windows), 0);
+    } else {
+      EXPECT_TRUE(absl::IsUnavailable(windows.status())) << windows.status();
+      ++refused;
+    }
+  }
+  EXPECT_LE(refused, 1) << "when it was not known to be away yet";
+  servers_[1].Start();
+  while (FromSecond(1) == 0) std::this_thread::yield();
 }
 
 // Local and remote alike.
