@@ -83,8 +83,8 @@ Role<Answer>::Obey MakeLearner(const RpcSecurity& security) {
 
 Role<Answer>::Obey MakeRelay(int upstream_port) {
   auto* const metrics = new MetricsRegistry;
-  auto* const relay =
-      new Relay(Loopback(upstream_port), RpcSecurity(), getpid(), RealClock(), metrics);
+  const std::string upstream = Loopback(upstream_port);
+  auto* const relay = new Relay(upstream, CreateChannel(upstream), getpid(), RealClock(), metrics);
   auto server = RpcServer::Start(Loopback(0), {relay}, metrics);
   POMPC_CHECK_OK(server.status());
   const int port = (*server)->port();

@@ -12,8 +12,8 @@ namespace pompc {
 
 absl::StatusOr<std::string> CopyJournal(const std::string& address, const std::string& name,
                                         const RpcSecurity& security) {
-  POMPC_RETURN_IF_ERROR(security.CheckClient(address));
-  const auto stub = v1::Replay::NewStub(CreateChannel(address, security));
+  POMPC_ASSIGN_OR_RETURN(const auto channel, OpenChannel(address, security));
+  const auto stub = v1::Replay::NewStub(channel);
   // Not repeated: the first attempt may have made the copy.
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + std::chrono::minutes(1));

@@ -106,8 +106,7 @@ absl::Status Main(const Flags& flags) {
   } else {
     std::vector<std::shared_ptr<grpc::Channel>> channels;
     for (const std::string& address : flags.replay) {
-      POMPC_RETURN_IF_ERROR(flags.security.CheckClient(address));
-      channels.push_back(CreateChannel(address, flags.security));
+      POMPC_ASSIGN_OR_RETURN(channels.emplace_back(), OpenChannel(address, flags.security));
     }
     link = std::make_unique<RemoteReplayLink>(std::move(channels), RealClock(), &metrics);
     options.replay_addresses = flags.replay;

@@ -70,8 +70,7 @@ absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> ReplayChannels(
     std::shared_ptr<grpc::Channel> learner_channel) {
   std::vector<std::shared_ptr<grpc::Channel>> channels;
   for (const std::string& address : join.replay_addresses()) {
-    POMPC_RETURN_IF_ERROR(flags.security.CheckClient(address));
-    channels.push_back(CreateChannel(address, flags.security));
+    POMPC_ASSIGN_OR_RETURN(channels.emplace_back(), OpenChannel(address, flags.security));
   }
   if (channels.empty()) channels.push_back(std::move(learner_channel));
   return channels;
@@ -119,8 +118,8 @@ absl::Status Run(const Flags& flags) {
                                                                 [] { return absl::OkStatus(); }));
     POMPC_LOG(INFO) << "serving metrics port=" << metrics_server->port();
   }
-  POMPC_RETURN_IF_ERROR(flags.security.CheckClient(flags.learner));
-  const std::shared_ptr<grpc::Channel> channel = CreateChannel(flags.learner, flags.security);
+  POMPC_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel,
+                         OpenChannel(flags.learner, flags.security));
   const uint64_t backoff_seed = static_cast<uint64_t>(getpid());
   RemoteLearnerClient learner(channel, backoff_seed, clock, &metrics);
   ActingPeers peers{.learner = &learner, .clock = clock, .stop = &stop, .metrics = &metrics};

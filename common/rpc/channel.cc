@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/status_macros.h"
 #include "common/rpc/diagnosis.h"
 #include "common/rpc/keep_alive.h"
 #include "grpcpp/create_channel.h"
@@ -73,6 +74,12 @@ std::shared_ptr<grpc::Channel> CreateChannel(const std::string& address,
   }
   return grpc::experimental::CreateCustomChannelWithInterceptors(
       server, MakeChannelCredentials(security, server), arguments, std::move(interceptors));
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& address,
+                                                           const RpcSecurity& security) {
+  POMPC_RETURN_IF_ERROR(security.CheckClient(address));
+  return CreateChannel(address, security);
 }
 
 }  // namespace pompc

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "common/rpc/security.h"
 #include "grpcpp/channel.h"
@@ -26,6 +27,10 @@ inline constexpr int kMaxMessageBytes = 256 << 20;
 // (diagnosis.h).
 std::shared_ptr<grpc::Channel> CreateChannel(const std::string& address,
                                              const RpcSecurity& security = {});
+
+// The channel, or why security.CheckClient(address) refuses to have one.
+absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& address,
+                                                           const RpcSecurity& security);
 
 // What follows "#" in the address of the channel that a call came through; empty if nothing does.
 // Valid as long as the context.

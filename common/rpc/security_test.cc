@@ -105,8 +105,8 @@ class SecurityTest : public testing::Test {
   }
   // What a call on a channel of its own ends with.
   absl::Status Call(const RpcSecurity& security) {
-    const absl::Status check = security.CheckClient(server_->address());
-    return check.ok() ? Call(CreateChannel(server_->address(), security)) : check;
+    const auto channel = OpenChannel(server_->address(), security);
+    return channel.ok() ? Call(*channel) : channel.status();
   }
   // The outcome of the first call that `decides`. Between calls it waits for the channel to try
   // again.

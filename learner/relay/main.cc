@@ -18,6 +18,7 @@
 #include "common/config/config.h"
 #include "common/metrics/metrics.h"
 #include "common/metrics/server.h"
+#include "common/rpc/channel.h"
 #include "common/rpc/security_flags.h"
 #include "common/rpc/server.h"
 #include "learner/client/learner_watch.h"
@@ -35,8 +36,8 @@ absl::Status Serve(const Flags& flags) {
   Clock* const clock = RealClock();
   const Event& stop = TerminationRequest();
   MetricsRegistry metrics;
-  POMPC_RETURN_IF_ERROR(flags.security.CheckClient(flags.upstream));
-  Relay relay(flags.upstream, flags.security, static_cast<uint64_t>(getpid()), clock, &metrics);
+  POMPC_ASSIGN_OR_RETURN(const auto channel, OpenChannel(flags.upstream, flags.security));
+  Relay relay(flags.upstream, channel, static_cast<uint64_t>(getpid()), clock, &metrics);
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
                          RpcServer::Start(flags.listen, {&relay}, &metrics, flags.security));
   std::unique_ptr<MetricsServer> metrics_server;

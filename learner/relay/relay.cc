@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "common/base/status_macros.h"
-#include "common/rpc/channel.h"
 #include "grpcpp/client_context.h"
 #include "learner/client/learner_watch.h"
 
@@ -35,20 +34,19 @@ grpc::ServerUnaryReactor* Forward(grpc::CallbackServerContext* server_context, c
 
 }  // namespace
 
-Relay::Relay(const std::string& upstream, const RpcSecurity& security, uint64_t backoff_seed,
-             Clock* clock, MetricsRegistry* metrics)
+Relay::Relay(const std::string& upstream, const std::shared_ptr<grpc::Channel>& channel,
+             uint64_t backoff_seed, Clock* clock, MetricsRegistry* metrics)
     : upstream_(upstream),
       clock_(clock),
       received_bytes_(metrics->GetCounter("pompc_relay_received_bytes_total")),
-      channel_(CreateChannel(upstream, security)),
-      stub_(v1::Learner::NewStub(channel_)),
-      client_(channel_, backoff_seed, clock, metrics),
+      stub_(v1::Learner::NewStub(channel)),
+      client_(channel, backoff_seed, clock, metrics),
       publisher_(/*first_version=*/0, clock,
                  {.version = metrics->GetGauge("pompc_relay_params_version"),
                   .lag_updates = metrics->GetGauge("pompc_relay_params_lag_updates"),
                   .subscribers = metrics->GetGauge("pompc_relay_subscribers"),
                   .sent_bytes = metrics->GetCounter("pompc_relay_sent_bytes_total")}),
-      reader_(channel_, backoff_seed, clock, metrics,
+      reader_(channel, backoff_seed, clock, metrics,
               [this](const v1::ParameterSnapshot& snapshot, const grpc::ByteBuffer& bytes) {
                 received_bytes_->Increment(static_cast<double>(bytes.Length()));
                 updates_ = snapshot.updates();

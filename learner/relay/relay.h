@@ -26,7 +26,7 @@
 #include "absl/synchronization/mutex.h"
 #include "common/base/clock.h"
 #include "common/metrics/metrics.h"
-#include "common/rpc/security.h"
+#include "grpcpp/channel.h"
 #include "learner/client/remote_learner_client.h"
 #include "learner/client/snapshot_reader.h"
 #include "learner/service/learner_service.h"
@@ -38,11 +38,10 @@ namespace pompc {
 class Relay final : public LearnerServiceBase {
  public:
   // upstream: address of the learner or of another relay; actors must be able to reach the
-  // learner's too. security: as CreateChannel() (common/rpc/channel.h). backoff_seed: as
-  // SnapshotReader. `clock` and `metrics` must outlive this, and this the server that it is
-  // registered with.
-  Relay(const std::string& upstream, const RpcSecurity& security, uint64_t backoff_seed,
-        Clock* clock, MetricsRegistry* metrics);
+  // learner's too. channel: to it, of common/rpc/channel.h. backoff_seed: as SnapshotReader.
+  // `clock` and `metrics` must outlive this, and this the server that it is registered with.
+  Relay(const std::string& upstream, const std::shared_ptr<grpc::Channel>& channel,
+        uint64_t backoff_seed, Clock* clock, MetricsRegistry* metrics);
 
   // Blocks until the run is finished and all subscribers have left, or `stop` is raised: OK.
   // UNAVAILABLE: no upstream for kLearnerPatience. Others: the learner that came back refuses the
@@ -75,7 +74,6 @@ class Relay final : public LearnerServiceBase {
   const std::string upstream_;
   Clock* const clock_;
   Counter* const received_bytes_;
-  const std::shared_ptr<grpc::Channel> channel_;
   const std::unique_ptr<v1::Learner::Stub> stub_;
   RemoteLearnerClient client_;
   Publisher publisher_;

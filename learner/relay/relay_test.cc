@@ -89,7 +89,7 @@ class TestLearner {
 class TestRelay {
  public:
   explicit TestRelay(const std::string& upstream, Clock* clock = RealClock())
-      : relay_(upstream, RpcSecurity(), 1, clock, &metrics_) {
+      : relay_(upstream, CreateChannel(upstream), 1, clock, &metrics_) {
     auto server = RpcServer::Start(NewAddress(), {&relay_}, &metrics_);
     POMPC_CHECK_OK(server.status());
     server_ = *std::move(server);
