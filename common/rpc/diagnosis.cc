@@ -18,6 +18,7 @@
 #include "common/base/clock.h"
 #include "common/base/log.h"
 #include "common/base/thread.h"
+#include "common/rpc/openssl_ptr.h"
 
 namespace pompc {
 namespace {
@@ -26,13 +27,8 @@ constexpr int kConnectSeconds = 2;
 constexpr int kReadSeconds = 2;  // For each answer of the server.
 constexpr absl::Duration kProbeEvery = absl::Seconds(5);
 
-template <typename T, void (*Free)(T*)>
-struct Freer {
-  void operator()(T* object) const { Free(object); }
-};
-using ContextPtr = std::unique_ptr<SSL_CTX, Freer<SSL_CTX, SSL_CTX_free>>;
-using SslPtr = std::unique_ptr<SSL, Freer<SSL, SSL_free>>;
-using BioPtr = std::unique_ptr<BIO, Freer<BIO, BIO_free_all>>;
+using ContextPtr = OpensslPtr<SSL_CTX, SSL_CTX_free>;
+using SslPtr = OpensslPtr<SSL, SSL_free>;
 
 // How a handshake went.
 struct Failure {

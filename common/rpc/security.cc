@@ -17,6 +17,7 @@
 #include "absl/strings/strip.h"
 #include "common/base/file.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/openssl_ptr.h"
 #include "common/rpc/status.h"
 #include "grpcpp/security/auth_metadata_processor.h"
 #include "grpcpp/security/tls_certificate_provider.h"
@@ -29,13 +30,8 @@ namespace {
 constexpr char kHeader[] = "authorization";
 constexpr char kScheme[] = "Bearer ";
 
-template <typename T, void (*Free)(T*)>
-struct Freer {
-  void operator()(T* object) const { Free(object); }
-};
-using BioPtr = std::unique_ptr<BIO, Freer<BIO, BIO_free_all>>;
-using X509Ptr = std::unique_ptr<X509, Freer<X509, X509_free>>;
-using KeyPtr = std::unique_ptr<EVP_PKEY, Freer<EVP_PKEY, EVP_PKEY_free>>;
+using X509Ptr = OpensslPtr<X509, X509_free>;
+using KeyPtr = OpensslPtr<EVP_PKEY, EVP_PKEY_free>;
 
 bool IsUnixSocket(const std::string& address) { return address.starts_with("unix:"); }
 
