@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -374,6 +375,25 @@ TEST(JournalTest, ASegmentThatIsSentAgainWhileItIsWrittenIsStoredOnce) {
   both.Wait();
   EXPECT_EQ(replay.Info().inserted_segments(), 2);
   EXPECT_EQ(replay.Info().duplicate_segments(), 1);
+}
+
+TEST(JournalTest, WhatIsStoredWhileItEndsDoesNotStayInTheGauges) {
+  Process process(NewFolder(), Journaled(TestTable(2, 100)));
+  Replay& replay = *process.replay;
+  Event begun;
+  std::atomic<bool> stored = false;
+  replay.Append(replay.NewTicket(), TestSegment(1, 1, 1, 0, 2), [&](const auto&) {
+    // The journal has this segment when the end begins, and writes it when this returns.
+    replay.Append(replay.NewTicket(), TestSegment(2, 1, 1, 0, 3),
+                  [&](const auto& answer) { stored = answer.ok(); });
+    begun.Notify();
+    while (replay.layout().ok()) std::this_thread::yield();
+  });
+  begun.Wait();
+  process.replay.reset();
+  EXPECT_TRUE(stored);
+  EXPECT_EQ(process.metrics.GetGauge("pompc_replay_items")->Value(), 0);
+  EXPECT_EQ(process.metrics.GetGauge("pompc_replay_stored_bytes")->Value(), 0);
 }
 
 // The segments that a process has been told of when it is killed, one "writer sequence" a line.

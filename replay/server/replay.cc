@@ -53,8 +53,6 @@ absl::Status CheckName(absl::string_view field, absl::string_view name) {
 
 Replay::Replay(Clock* clock, MetricsRegistry* metrics)
     : clock_(clock),
-      rows_(metrics->GetGauge("pompc_replay_items")),
-      bytes_(metrics->GetGauge("pompc_replay_stored_bytes")),
       inserts_(metrics->GetCounter("pompc_replay_inserts_total")),
       evictions_(metrics->GetCounter("pompc_replay_evictions_total")),
       windows_(metrics->GetCounter("pompc_replay_samples_total")),
@@ -62,15 +60,19 @@ Replay::Replay(Clock* clock, MetricsRegistry* metrics)
       duplicates_(metrics->GetCounter("pompc_replay_duplicate_segments_total")),
       updated_(metrics->GetCounter("pompc_replay_updated_rows_total")),
       stale_(metrics->GetCounter("pompc_replay_stale_updates_total")),
+      shown_{.rows_gauge = metrics->GetGauge("pompc_replay_items"),
+             .bytes_gauge = metrics->GetGauge("pompc_replay_stored_bytes")},
       insert_blocked_{metrics->GetCounter("pompc_replay_blocked_seconds_total", "insert"), {}, {}},
       sample_blocked_{metrics->GetCounter("pompc_replay_blocked_seconds_total", "sample"), {}, {}} {
 }
 
-Replay::~Replay() {
-  Close();
-  absl::MutexLock lock(&mu_);
-  rows_->Decrement(static_cast<double>(shown_rows_));
-  bytes_->Decrement(static_cast<double>(shown_bytes_));
+Replay::~Replay() { Close(); }
+
+void Replay::ShownSize::Set(int64_t new_rows, int64_t new_bytes) {
+  rows_gauge->Increment(static_cast<double>(new_rows - rows));
+  bytes_gauge->Increment(static_cast<double>(new_bytes - bytes));
+  rows = new_rows;
+  bytes = new_bytes;
 }
 
 void Replay::BlockedTime::Set(bool blocked, absl::Time now) {
@@ -171,10 +173,7 @@ void Replay::UseTable(const v1::TableConfig& config, uint64_t table_id, Parts pa
 
 void Replay::ShowSize() {
   const TableCounts counts = table_->counts();
-  rows_->Increment(static_cast<double>(counts.rows - shown_rows_));
-  bytes_->Increment(static_cast<double>(counts.bytes - shown_bytes_));
-  shown_rows_ = counts.rows;
-  shown_bytes_ = counts.bytes;
+  shown_.Set(counts.rows, counts.bytes);
 }
 
 bool Replay::UsesJournal() const { return config_.journal() != v1::TableConfig::NONE; }

@@ -162,6 +162,15 @@ class Replay {
     std::optional<absl::Time> since;  // Up to which it is counted; unset while nobody waits.
     void Set(bool blocked, absl::Time now);
   };
+  // What the gauges have of this table. They are shared with the other tables of the server, so it
+  // takes its part back in the end.
+  struct ShownSize {
+    Gauge* rows_gauge;
+    Gauge* bytes_gauge;
+    int64_t rows = 0, bytes = 0;
+    void Set(int64_t new_rows, int64_t new_bytes);
+    ~ShownSize() { Set(0, 0); }
+  };
   // What follows from a TableConfig.
   struct Parts {
     std::shared_ptr<const Schema> schema;
@@ -173,7 +182,6 @@ class Replay {
   static absl::StatusOr<Parts> MakeParts(const v1::TableConfig& config);
 
   absl::Status Ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Tells the gauges what has changed, which they share with the other tables of the server.
   void ShowSize() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void UseTable(const v1::TableConfig& config, uint64_t table_id, Parts parts)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -203,8 +211,6 @@ class Replay {
   void UpdateBlockedTimes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Clock* const clock_;
-  Gauge* const rows_;
-  Gauge* const bytes_;
   Counter* const inserts_;
   Counter* const evictions_;
   Counter* const windows_;
@@ -222,7 +228,7 @@ class Replay {
   // The time of its creation in microseconds, so that tables of different processes differ too.
   uint64_t table_id_ ABSL_GUARDED_BY(mu_) = 0;
   std::optional<RateLimiter> limiter_ ABSL_GUARDED_BY(mu_);
-  int64_t shown_rows_ ABSL_GUARDED_BY(mu_) = 0, shown_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  ShownSize shown_ ABSL_GUARDED_BY(mu_);
   std::map<Ticket, WaitingAppend> waiting_appends_ ABSL_GUARDED_BY(mu_);
   std::map<Ticket, WaitingSample> waiting_samples_ ABSL_GUARDED_BY(mu_);
   int64_t duplicate_segments_ ABSL_GUARDED_BY(mu_) = 0;
@@ -235,7 +241,8 @@ class Replay {
   absl::flat_hash_set<uint64_t> journaling_writers_ ABSL_GUARDED_BY(mu_);
   int64_t journaling_decisions_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t next_mark_ ABSL_GUARDED_BY(mu_) = 0;  // Journal::Mark() is due at this key.
-  // May be null. Constant after Restore(). Last, because it calls back until it is destroyed.
+  // May be null. Constant after Restore(). Last, because it calls back, to store what it has
+  // written, until it is destroyed.
   std::unique_ptr<Journal> journal_;
 };
 
