@@ -180,24 +180,16 @@ class Replay {
   using Callbacks = std::vector<std::function<void()>>;
 
   static absl::StatusOr<Parts> MakeParts(const v1::TableConfig& config);
+  static void Run(Callbacks& callbacks);
+  static int64_t Decisions(const v1::Segment& segment);
 
   absl::Status Ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ShowSize() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void UseTable(const v1::TableConfig& config, uint64_t table_id, Parts parts)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::Status RestoreTable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Serves waiting requests as far as the limiter allows. Returns what to call after unlocking.
   Callbacks Dispatch() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool CanInsert() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  bool UsesJournal() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Has a segment written, and then stored.
-  void StartJournaling(WaitingAppend append) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void OnJournaled(const absl::Status& written, const v1::Segment& segment,
-                   const AppendCallback& done);
-  void JournalUpdate(absl::Span<const uint64_t> keys, absl::Span<const ColumnRows> columns)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  uint64_t MarkDistance() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void MarkIfDue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::StatusOr<Appended> InsertNow(const v1::Segment& segment) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Drawn DrawNow(int32_t batch_size, const WindowBuffers& out) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // -> rows or windows that are still stored.
@@ -209,6 +201,21 @@ class Replay {
   // Ends all waiting requests with `status`. Returns what to call after unlocking.
   Callbacks FailWaiting(const absl::Status& status) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void UpdateBlockedTimes() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  // ---- The journal (replay_journal.cc).
+
+  absl::Status RestoreTable() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool UsesJournal() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Has a segment written, and then stored.
+  void StartJournaling(WaitingAppend append) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void OnJournaled(const absl::Status& written, const v1::Segment& segment,
+                   const AppendCallback& done);
+  // Have what was written on stored rows written too.
+  void JournalColumns(absl::Span<const uint64_t> keys, absl::Span<const ColumnRows> columns)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void JournalPriorities(const v1::UpdateRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  uint64_t MarkDistance() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void MarkIfDue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Clock* const clock_;
   Counter* const inserts_;
