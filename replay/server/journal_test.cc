@@ -1,10 +1,9 @@
-// What comes back from a journal: through Replay, since that is what decides what is written when.
+// What comes back from a journal, and what waits for it.
 #include "replay/server/journal.h"
 
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,9 +19,7 @@
 #include "common/base/rng.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "replay/server/replay.h"
-#include "replay/server/testing.h"
-#include "rocksdb/db.h"
+#include "replay/server/journal_testing.h"
 
 namespace {
 std::atomic<int> syncs = 0;
@@ -39,116 +36,19 @@ namespace {
 
 namespace fs = std::filesystem;
 
+using ::pompc::testing::Append;
+using ::pompc::testing::Batch;
+using ::pompc::testing::Configure;
+using ::pompc::testing::Counts;
+using ::pompc::testing::Draw;
+using ::pompc::testing::Journaled;
+using ::pompc::testing::kBatch;
+using ::pompc::testing::NewFolder;
+using ::pompc::testing::Overwrite;
+using ::pompc::testing::Process;
 using ::pompc::testing::TestSegment;
 using ::pompc::testing::TestTable;
 using ::testing::HasSubstr;
-
-constexpr int kBatch = 16;
-
-// A folder of its own for a journal; removed when the program ends.
-std::string NewFolder() {
-  static struct Created {
-    ~Created() {
-      std::error_code ignored;
-      for (const std::string& name : names) fs::remove_all(name, ignored);
-    }
-    std::vector<std::string> names;
-  } created;
-  std::string name = ::testing::TempDir() + "/journal-XXXXXX";
-  POMPC_CHECK(mkdtemp(name.data()) != nullptr);
-  created.names.push_back(name);
-  return name + "/journal";
-}
-
-v1::TableConfig Journaled(v1::TableConfig table,
-                          v1::TableConfig::Journal journal = v1::TableConfig::PROCESS) {
-  table.set_journal(journal);
-  return table;
-}
-
-absl::Status Configure(Replay& replay, const v1::TableConfig& table,
-                       std::optional<int64_t> updates_done = std::nullopt) {
-  v1::ConfigureRequest request;
-  *request.mutable_table() = table;
-  if (updates_done.has_value()) request.set_updates_done(*updates_done);
-  return replay.Configure(request);
-}
-
-// A replay over the journal in a folder, as one process would have it.
-struct Process {
-  explicit Process(const std::string& folder) {
-    auto journal = Journal::Open(folder, &clock, &metrics);
-    POMPC_CHECK_OK(journal.status());
-    auto restored = Replay::Restore(*std::move(journal), &clock, &metrics);
-    POMPC_CHECK_OK(restored.status());
-    replay = *std::move(restored);
-  }
-  Process(const std::string& folder, const v1::TableConfig& table) : Process(folder) {
-    POMPC_CHECK_OK(Configure(*replay, table));
-  }
-
-  FakeClock clock;
-  MetricsRegistry metrics;
-  std::unique_ptr<Replay> replay;
-};
-
-// Why the journal in `folder` cannot be had again.
-absl::Status Refusal(const std::string& folder) {
-  FakeClock clock;
-  MetricsRegistry metrics;
-  auto journal = Journal::Open(folder, &clock, &metrics);
-  if (!journal.ok()) return journal.status();
-  return Replay::Restore(*std::move(journal), &clock, &metrics).status();
-}
-
-absl::StatusOr<Replay::Appended> Append(Replay& replay, v1::Segment segment) {
-  Event done;
-  absl::StatusOr<Replay::Appended> answer = absl::UnknownError("pending");
-  replay.Append(replay.NewTicket(), std::move(segment),
-                [&](absl::StatusOr<Replay::Appended> appended) {
-                  answer = std::move(appended);
-                  done.Notify();
-                });
-  done.Wait();
-  return answer;
-}
-
-struct Batch {
-  explicit Batch(const Replay::Layout& layout) {
-    const size_t rows = layout.window_rows * kBatch;
-    ids.resize(rows * layout.schema->columns()[0].row_bytes);
-    priors.resize(rows * layout.schema->columns()[1].row_bytes);
-    keys.resize(rows * sizeof(uint64_t));
-    weights.resize(kBatch * sizeof(double));
-  }
-  WindowBuffers buffers() {
-    return {.columns = {ids.data(), priors.data()}, .keys = keys.data(), .weights = weights.data()};
-  }
-  bool operator==(const Batch&) const = default;
-
-  std::string ids, priors, keys, weights;
-};
-
-Batch Draw(Replay& replay) {
-  const Replay::Layout layout = *replay.layout();
-  Batch batch(layout);
-  absl::Status status = absl::UnknownError("waits");
-  replay.Sample(replay.NewTicket(), layout, kBatch, batch.buffers(),
-                [&](const absl::StatusOr<Replay::Drawn>& drawn) { status = drawn.status(); });
-  POMPC_CHECK_OK(status);
-  return batch;
-}
-
-absl::Status Overwrite(Replay& replay, const std::vector<uint64_t>& keys, float value) {
-  v1::UpdateRequest request;
-  request.mutable_keys()->Add(keys.begin(), keys.end());
-  request.add_column_names("prior");
-  std::string& data = *request.add_columns();
-  for (size_t i = 0; i < keys.size() * testing::kPriorFloats; ++i) {
-    data.append(reinterpret_cast<const char*>(&value), sizeof(value));
-  }
-  return replay.Update(request).status();
-}
 
 absl::Status Prioritise(Replay& replay, const std::vector<uint64_t>& keys, float priority) {
   v1::UpdateRequest request;
@@ -157,15 +57,6 @@ absl::Status Prioritise(Replay& replay, const std::vector<uint64_t>& keys, float
     request.add_priorities(priority * static_cast<float>(i + 1));
   }
   return replay.Update(request).status();
-}
-
-// What a restart must not change.
-std::string Counts(Replay& replay) {
-  v1::InfoResponse info = replay.Info();
-  info.clear_table();
-  info.clear_insert_blocked_seconds();
-  info.clear_sample_blocked_seconds();
-  return info.ShortDebugString();
 }
 
 class JournalModeTest : public ::testing::TestWithParam<v1::TableConfig::Journal> {};
@@ -452,155 +343,6 @@ TEST(JournalDeathTest, AKilledProcessLosesNothingThatItAcknowledged) {
   }
 }
 
-std::string NewestLog(const std::string& folder) {
-  std::string newest;
-  for (const auto& file : fs::directory_iterator(folder)) {
-    if (file.path().extension() == ".log") newest = std::max(newest, file.path().string());
-  }
-  return newest;
-}
-
-TEST(JournalTest, ATornLogRestoresAllBeforeTheTear) {
-  const std::string folder = NewFolder();
-  constexpr int kSegments = 20;
-  {
-    Process process(folder, Journaled(TestTable(2, 1000)));
-    for (int i = 0; i < kSegments; ++i) {
-      ASSERT_TRUE(Append(*process.replay, TestSegment(1, i + 1, 1, 10 * i, 10)).ok());
-    }
-  }
-  int64_t last = kSegments;
-  for (const int torn_bytes : {0, 1, 100, 1000, 3000}) {
-    const std::string copy = NewFolder();
-    fs::create_directories(copy);
-    fs::copy(folder, copy);
-    const std::string log = NewestLog(copy);
-    fs::resize_file(log, fs::file_size(log) - torn_bytes);
-    Process process(copy);
-    const int64_t segments = process.replay->Info().inserted_segments();
-    EXPECT_EQ(process.replay->Info().inserted_rows(), 10 * segments);
-    EXPECT_LE(segments, last);
-    EXPECT_GE(segments, kSegments - 1 - torn_bytes / 300);  // Each has more than 300 bytes.
-    EXPECT_EQ(segments == kSegments, torn_bytes == 0);
-    ASSERT_TRUE(Append(*process.replay, TestSegment(1, segments + 1, 1, 10 * segments, 10)).ok());
-    last = segments;
-  }
-}
-
-// A full disk: no file of this process may grow beyond `bytes`.
-class FileSizeLimit {
- public:
-  explicit FileSizeLimit(rlim_t bytes) {
-    signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limit = {bytes, before_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FileSizeLimit() { setrlimit(RLIMIT_FSIZE, &before_); }
-
- private:
-  rlimit before_;
-};
-
-TEST(JournalTest, AFullDiskIsToldAndGotOver) {
-  const std::string folder = NewFolder();
-  {
-    Process process(folder, Journaled(TestTable(2, 1000)));
-    ASSERT_TRUE(Append(*process.replay, TestSegment(1, 1, 1, 0, 10)).ok());
-    const std::string before = Counts(*process.replay);
-    {
-      FileSizeLimit full(fs::file_size(NewestLog(folder)));
-      for (int i = 0; i < 3; ++i) {
-        const auto refused = Append(*process.replay, TestSegment(1, 2, 1, 10, 10));
-        EXPECT_TRUE(absl::IsUnavailable(refused.status())) << refused.status();
-        EXPECT_THAT(std::string(refused.status().message()),
-                    HasSubstr(absl::StrCat("the journal in ", folder, ": IO error")));
-      }
-      EXPECT_EQ(Counts(*process.replay), before);
-      Draw(*process.replay);  // Samples go on.
-    }
-    EXPECT_THAT(process.metrics.Text(), HasSubstr("pompc_replay_journal_failures_total 3"));
-    ASSERT_TRUE(Append(*process.replay, TestSegment(2, 1, 1, 0, 10)).ok());
-    ASSERT_TRUE(Append(*process.replay, TestSegment(1, 2, 1, 10, 10)).ok());
-  }
-  Process process(folder);
-  EXPECT_EQ(process.replay->Info().inserted_segments(), 3);
-}
-
-uint64_t FolderBytes(const std::string& folder) {
-  uint64_t bytes = 0;
-  for (const auto& file : fs::directory_iterator(folder)) {
-    std::error_code gone;
-    const uint64_t size = file.file_size(gone);
-    if (!gone) bytes += size;
-  }
-  return bytes;
-}
-
-TEST(JournalTest, OldRowsLeaveTheDisk) {
-  const std::string folder = NewFolder();
-  constexpr int64_t kRowBytes = 16 << 10, kCapacity = 1000, kSegmentRows = 50;  // 16 MB.
-  v1::TableConfig table = Journaled(TestTable(2, kCapacity));
-  table.mutable_schema()->mutable_columns(0)->set_shape(0, kRowBytes / 8);
-  const auto segment = [&](uint64_t sequence) {
-    v1::Segment result = TestSegment(1, sequence, 1, (sequence - 1) * kSegmentRows, kSegmentRows);
-    result.set_columns(0, std::string(kSegmentRows * kRowBytes, 'x'));
-    return result;
-  };
-  uint64_t largest = 0, sequence = 0;
-  {
-    Process process(folder, table);
-    while (process.replay->Info().inserted_rows() < 10 * kCapacity) {
-      ASSERT_TRUE(Append(*process.replay, segment(++sequence)).ok());
-      std::vector<uint64_t> keys;
-      for (uint64_t i = 0; i < 100; ++i) keys.push_back(process.replay->Info().inserted_rows() - i);
-      ASSERT_TRUE(Overwrite(*process.replay, keys, 1).ok());
-      largest = std::max(largest, FolderBytes(folder));
-    }
-  }
-  // The ring, half as much between marks, and what RocksDB keeps in logs and unsorted files.
-  EXPECT_LT(largest, kCapacity * kRowBytes * 3 / 2 + (96 << 20));
-  Process process(folder);
-  EXPECT_EQ(process.replay->Info().rows(), kCapacity);
-  EXPECT_EQ(process.replay->Info().inserted_segments(), sequence);
-}
-
-TEST(JournalTest, ACopyHoldsWhatWasAcknowledgedBeforeWhileOthersGoOn) {
-  const std::string folder = NewFolder();
-  Process process(folder, Journaled(TestTable(4, 200)));
-  constexpr int kBefore = 30, kCopies = 3;
-  for (int i = 0; i < kBefore; ++i) {
-    ASSERT_TRUE(Append(*process.replay, TestSegment(1, i + 1, 1, 10 * i, 10)).ok());
-  }
-  std::atomic<bool> stop = false;
-  std::optional<Thread> writer;
-  writer.emplace("writer", [&] {
-    for (uint64_t i = 1; !stop; ++i) {
-      POMPC_CHECK_OK(Append(*process.replay, TestSegment(2, i, 1, 10 * (i - 1), 10)).status());
-    }
-  });
-  v1::CheckpointRequest request;
-  int64_t acknowledged = 0;
-  for (int copy = 0; copy < kCopies; ++copy) {
-    acknowledged = process.replay->Info().inserted_segments();
-    request.set_name(absl::StrCat("copy-", copy));
-    const auto copied = process.replay->Checkpoint(request);
-    ASSERT_TRUE(copied.ok()) << copied.status();
-    EXPECT_EQ(copied->folder(), folder + ".checkpoints/" + request.name());
-    Process restored(copied->folder());
-    EXPECT_GE(restored.replay->Info().inserted_segments(), acknowledged);
-    EXPECT_EQ(restored.replay->Info().rows(), 200);
-    EXPECT_EQ(restored.replay->Greeting()->table_id, process.replay->Greeting()->table_id);
-  }
-  stop = true;
-  writer.reset();
-  EXPECT_TRUE(absl::IsAlreadyExists(process.replay->Checkpoint(request).status()));
-  for (const char* name : {"", "a/b", "..", " "}) {
-    request.set_name(name);
-    EXPECT_TRUE(absl::IsInvalidArgument(process.replay->Checkpoint(request).status())) << name;
-  }
-}
-
 TEST(JournalTest, ATableThatWantsAJournalNeedsAFolder) {
   FakeClock clock;
   MetricsRegistry metrics;
@@ -627,64 +369,6 @@ TEST(JournalTest, RowsOfAnotherRunAreKept) {
   const absl::Status refused = Configure(*process.replay, other);
   EXPECT_TRUE(absl::IsFailedPrecondition(refused));
   EXPECT_THAT(std::string(refused.message()), HasSubstr("replay holds 5 rows of run \"test\""));
-}
-
-// Opens the database under a journal.
-std::unique_ptr<rocksdb::DB> OpenDatabase(const std::string& folder) {
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  rocksdb::DB* db = nullptr;
-  const rocksdb::Status opened = rocksdb::DB::Open(
-      {}, folder, {{"default", {}}, {"segments", {}}, {"updates", {}}}, &handles, &db);
-  POMPC_CHECK(opened.ok());
-  for (rocksdb::ColumnFamilyHandle* handle : handles) db->DestroyColumnFamilyHandle(handle);
-  return std::unique_ptr<rocksdb::DB>(db);
-}
-
-TEST(JournalTest, SaysWhyItCannotBeReadAndWhatToDo) {
-  const std::string folder = NewFolder();
-  {
-    Process process(folder, Journaled(TestTable(2, 100)));
-    ASSERT_TRUE(Append(*process.replay, TestSegment(1, 1, 1, 0, 5)).ok());
-    EXPECT_TRUE(absl::IsUnavailable(Refusal(folder))) << "opened twice";
-  }
-  const auto refusal = [&](const std::string& key, const std::string& value) {
-    std::string before;
-    POMPC_CHECK(OpenDatabase(folder)->Get({}, key, &before).ok());
-    POMPC_CHECK(OpenDatabase(folder)->Put({}, key, value).ok());
-    absl::Status refused = Refusal(folder);
-    EXPECT_THAT(std::string(refused.message()), HasSubstr(folder));
-    POMPC_CHECK(OpenDatabase(folder)->Put({}, key, before).ok());
-    return refused;
-  };
-  v1::JournalHeader header;
-  header.set_format(99);
-  const absl::Status format = refusal("header", header.SerializeAsString());
-  EXPECT_TRUE(absl::IsFailedPrecondition(format));
-  EXPECT_THAT(std::string(format.message()), HasSubstr("has format 99; this version reads format"));
-  const absl::Status damaged = refusal(std::string("mark\0\0\0\0\0\0\0\1", 12), "\xff");
-  EXPECT_TRUE(absl::IsDataLoss(damaged));
-  EXPECT_THAT(std::string(damaged.message()), HasSubstr("move the folder away"));
-  // A mark after rows that are not there.
-  v1::TableState late;
-  late.set_oldest_key(3);
-  late.set_next_key(9);
-  const absl::Status gap =
-      refusal(std::string("mark\0\0\0\0\0\0\0\1", 12), late.SerializeAsString());
-  EXPECT_TRUE(absl::IsDataLoss(gap)) << gap;
-  EXPECT_TRUE(Refusal(folder).ok());
-
-  const std::string other = NewFolder();
-  rocksdb::Options options;
-  options.create_if_missing = true;
-  rocksdb::DB* db = nullptr;
-  ASSERT_TRUE(rocksdb::DB::Open(options, other, &db).ok());
-  rocksdb::ColumnFamilyHandle* family = nullptr;
-  ASSERT_TRUE(db->CreateColumnFamily({}, "something", &family).ok());
-  db->DestroyColumnFamilyHandle(family);
-  delete db;
-  const absl::Status foreign = Refusal(other);
-  EXPECT_TRUE(absl::IsFailedPrecondition(foreign)) << foreign;
-  EXPECT_THAT(std::string(foreign.message()), HasSubstr("give a folder that holds a journal"));
 }
 
 }  // namespace
