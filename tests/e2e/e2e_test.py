@@ -21,6 +21,8 @@ import tempfile
 import time
 import urllib.request
 
+import waiting
+
 BIN = pathlib.Path(os.environ["POMPC_BUILD"]) / "bin"
 DEADLINE = time.monotonic() + float(os.environ.get("E2E_SECONDS", 240))
 
@@ -113,12 +115,13 @@ def expect(condition, message):
         fail(message)
 
 
+def none_has_failed(told):
+    for p in programs:
+        expect(p.process.poll() in (None, 0), f"{p.name} died while waiting for: {told}")
+
+
 def wait_for(what, condition):
-    while not condition():
-        expect(time.monotonic() < DEADLINE, f"never happened: {what}")
-        for p in programs:
-            expect(p.process.poll() in (None, 0), f"{p.name} died while waiting for: {what}")
-        time.sleep(0.1)
+    return waiting.wait_for(what, condition, DEADLINE, expect, none_has_failed)
 
 
 def expect_end(folder, learner, replay, total):

@@ -1,6 +1,7 @@
 """What tests of one `pompc train` do when something is wrong or has to be waited for."""
 import sys
-import time
+
+import waiting
 
 
 def checks(deadline, process, logs):
@@ -22,13 +23,10 @@ def checks(deadline, process, logs):
         if not condition:
             fail(message)
 
+    def has_not_ended(told):
+        expect(process().poll() is None, f"pompc train has ended, code {process().returncode}, before: {told}")
+
     def wait_for(what, condition):
-        while not (result := condition()):
-            told = what() if callable(what) else what
-            expect(time.monotonic() < deadline, f"never happened: {told}")
-            expect(process().poll() is None,
-                   f"pompc train has ended, code {process().returncode}, before: {told}")
-            time.sleep(0.1)
-        return result
+        return waiting.wait_for(what, condition, deadline, expect, has_not_ended)
 
     return fail, expect, wait_for

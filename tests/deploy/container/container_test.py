@@ -14,6 +14,9 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
+sys.path.insert(0, str(ROOT / "tests/e2e"))
+import waiting  # noqa: E402
+
 BUILD = pathlib.Path(os.environ.get("POMPC_BUILD", ROOT / "build/release"))
 FILE = ROOT / "deploy/kubernetes/one-machine.yaml"
 VERSION, POD, PATIENCE = "0.1.0", "pompc-one-machine", 240
@@ -39,10 +42,7 @@ def expect(condition, message):
 
 
 def wait_for(what, condition):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        expect(time.monotonic() < end, f"never happened: {what}")
-        time.sleep(0.5)
+    waiting.wait_for(what, condition, time.monotonic() + PATIENCE, expect, pause=0.5)
 
 
 def clean_up():

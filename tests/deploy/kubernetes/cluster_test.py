@@ -14,6 +14,7 @@ import re
 import signal
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -22,6 +23,9 @@ import yaml
 
 HERE = pathlib.Path(__file__).resolve().parent
 FILES = HERE.parents[2] / "deploy/kubernetes"
+sys.path.insert(0, str(HERE.parents[1] / "e2e"))
+import waiting  # noqa: E402
+
 STATE = pathlib.Path(os.environ["POMPC_CLUSTER"])
 NAMESPACE = "run"
 NODES = ["n1", "n2", "n3"]
@@ -99,12 +103,8 @@ def metrics(pod, port=7300):
 
 
 def wait_for(what, condition, patience=PATIENCE):
-    start = time.monotonic()
-    while not (result := condition()):
-        expect(time.monotonic() < start + patience, f"never happened: {what}")
-        expect(not watch.violations, "; ".join(watch.violations))
-        time.sleep(0.5)
-    return result
+    nothing_went_back = lambda _: expect(not watch.violations, "; ".join(watch.violations))
+    return waiting.wait_for(what, condition, time.monotonic() + patience, expect, nothing_went_back, pause=0.5)
 
 
 class Watch(threading.Thread):

@@ -21,6 +21,7 @@ import urllib.request
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 sys.path.insert(0, str(ROOT / "tests/e2e"))
+import waiting  # noqa: E402
 from e2e_test import BIN, CONFIG  # noqa: E402
 from hosts import Host, make_bridge, run  # noqa: E402
 
@@ -43,9 +44,7 @@ def expect(condition, message):
 
 
 def wait_for(what, condition):
-    while not (value := condition()):
-        expect(time.monotonic() < DEADLINE, f"never happened: {what}")
-        time.sleep(0.2)
+    value = waiting.wait_for(what, condition, DEADLINE, expect)
     print(f"{time.monotonic() - BEGIN:6.1f} s  {what}", flush=True)
     return value
 
