@@ -35,11 +35,31 @@ class Collective {
   // [n, ...] -> [N n, ...], those of all ranks in their order.
   virtual at::Tensor Gather(const at::Tensor& t) = 0;
 
-  // For a rank that cannot make its calls: the others, which wait for it, give up. Their results
-  // are void, later calls throw. May be repeated.
+  // For a rank that cannot make its calls, about each rank's Collective: whoever waits gives up.
+  // Results are void, later calls throw. May be repeated.
   virtual void Abort() = 0;
 
+  // Lives while the rank gives work to its device that may hold recorded calls, which cannot throw:
+  // the constructor does so for them, and Abort() lets the work be given first.
+  class Giving {
+   public:
+    explicit Giving(Collective* collective) : collective_(collective) {
+      if (collective_ != nullptr) collective_->Begin();
+    }
+    ~Giving() {
+      if (collective_ != nullptr) collective_->End();
+    }
+    Giving(const Giving&) = delete;
+    Giving& operator=(const Giving&) = delete;
+
+   private:
+    Collective* const collective_;  // May be null: then nothing is done.
+  };
+
  private:
+  virtual void Begin() {}
+  virtual void End() {}
+
   const int64_t rank_, size_;
 };
 

@@ -11,8 +11,8 @@
 namespace pompc {
 namespace {
 
-// A call takes microseconds; one that takes this long waits for a rank that may not come.
-constexpr absl::Duration kStuck = absl::Seconds(2);
+// The first update takes some seconds; what takes this long waits for a rank that may not come.
+constexpr absl::Duration kStuck = absl::Seconds(10);
 
 ncclDataType_t TypeOf(const at::Tensor& t) {
   TORCH_CHECK(t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble,
@@ -24,7 +24,7 @@ class NcclCollective final : public Collective {
  public:
   NcclCollective(int64_t rank, int64_t size, ncclComm_t communicator)
       : Collective(rank, size), communicator_(communicator) {}
-  // What is recorded with it must be gone by now, unless it was aborted: then NCCL frees it twice.
+  // What is recorded with it must be freed by now, or never if it was aborted: freeing reads it.
   ~NcclCollective() override {
     if (!aborted_) ncclCommDestroy(communicator_);
   }
@@ -56,24 +56,33 @@ class NcclCollective final : public Collective {
       aborted_ = true;
       // NCCL frees the communicator, so nobody may be about to use it; who is stuck in a call is
       // not.
-      const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !calling_; };
+      const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return giving_ == 0; };
       RealClock()->AwaitUntil(&mu_, absl::Condition(&idle), RealClock()->Now() + kStuck);
     }
     ncclCommAbort(communicator_);
   }
 
  private:
+  void Begin() override {
+    absl::MutexLock lock(&mu_);
+    CheckAborted();
+    ++giving_;
+  }
+  void End() override {
+    absl::MutexLock lock(&mu_);
+    --giving_;
+  }
+
+  void CheckAborted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    TORCH_CHECK(!aborted_, "another rank of the update has failed");
+  }
+
   template <typename Give>
   void Call(const Give& give) {
-    {
-      absl::MutexLock lock(&mu_);
-      TORCH_CHECK(!aborted_, "another rank of the update has failed");
-      calling_ = true;
-    }
+    const Giving giving(this);
     const ncclResult_t result = give(c10::cuda::getCurrentCUDAStream().stream());
     absl::MutexLock lock(&mu_);
-    calling_ = false;
-    TORCH_CHECK(!aborted_, "another rank of the update has failed");
+    CheckAborted();
     TORCH_CHECK(result == ncclSuccess, "NCCL: ", ncclGetErrorString(result), ": ",
                 ncclGetLastError(communicator_));
   }
@@ -81,7 +90,7 @@ class NcclCollective final : public Collective {
   const ncclComm_t communicator_;
   absl::Mutex mu_;
   bool aborted_ ABSL_GUARDED_BY(mu_) = false;
-  bool calling_ ABSL_GUARDED_BY(mu_) = false;
+  int giving_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace

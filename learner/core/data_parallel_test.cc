@@ -269,10 +269,19 @@ TEST_F(GpuDataParallelTest, SoTheyDoInFloat32) {
 }
 
 TEST_F(GpuDataParallelTest, ARankThatFailsEndsTheUpdateOfAll) {
-  Ranks ranks(SmallConfig(), devices_, at::kFloat);
-  const auto results = ranks.Update({}, RandomBatch(6, 1), 2, /*broken=*/1);
-  EXPECT_EQ(results[1].status().code(), absl::StatusCode::kInvalidArgument);
-  at::zeros({1}, devices_[0]).item<float>();  // The device is done, with whatever result.
+  for (const int updates : {0, 6}) {  // Without and with recorded ones.
+    SCOPED_TRACE(updates);
+    // Never freed: what is recorded cannot be once it was aborted.
+    Ranks& ranks = *new Ranks(SmallConfig(), devices_, at::kFloat);
+    const Batch batch = RandomBatch(kWindows, 1);
+    for (int i = 0; i < updates; ++i) {
+      for (const auto& result : ranks.Update({}, batch, 2)) ASSERT_TRUE(result.ok());
+    }
+    const auto results = ranks.Update({}, batch, 2, /*broken=*/1);
+    EXPECT_EQ(results[1].status().code(), absl::StatusCode::kInvalidArgument);
+    at::zeros({1}, devices_[0]).item<float>();  // The device is done, with whatever result.
+    for (const auto& result : ranks.Update({}, batch, 2)) EXPECT_FALSE(result.ok());
+  }
 }
 
 }  // namespace

@@ -68,7 +68,9 @@ absl::StatusOr<std::unique_ptr<ParallelUpdater>> ParallelUpdater::Create(
 ParallelUpdater::~ParallelUpdater() {
   if (failure().ok() || collectives_.empty() || ranks_[0]->device.is_cpu()) return;
   // Communicators that were aborted are gone: recorded updates, which use them, cannot be freed.
-  for (const std::unique_ptr<Rank>& rank : ranks_) rank->updater.release();
+  for (const std::unique_ptr<Rank>& rank : ranks_) {
+    [[maybe_unused]] Updater* const never_freed = rank->updater.release();
+  }
 }
 
 void ParallelUpdater::AwaitRoom() {
@@ -77,6 +79,7 @@ void ParallelUpdater::AwaitRoom() {
 
 absl::StatusOr<UpdateResult> ParallelUpdater::Update(const UpdateRequest& request,
                                                      ColumnBatch& columns) {
+  POMPC_RETURN_IF_ERROR(failure());
   const Task task = {&request, &columns};
   for (size_t i = 1; i < ranks_.size(); ++i) POMPC_RETURN_IF_ERROR(ranks_[i]->tasks.Push(task));
   absl::StatusOr<UpdateResult> result = UpdateRank(*ranks_[0], task);
