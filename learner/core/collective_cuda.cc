@@ -11,8 +11,9 @@
 namespace pompc {
 namespace {
 
-// The first update takes some seconds; what takes this long waits for a rank that may not come.
-constexpr absl::Duration kStuck = absl::Seconds(10);
+// To give an update takes a millisecond, to record one less than a second. What takes this long
+// waits for a rank that may not come.
+constexpr absl::Duration kStuck = absl::Seconds(3);
 
 ncclDataType_t TypeOf(const at::Tensor& t) {
   TORCH_CHECK(t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble,
