@@ -95,6 +95,7 @@ TEST(PresetTest, MembersOfTheFamilyFollowTheTable) {
     EXPECT_EQ(l.divergence(), row.divergence) << row.name;
     EXPECT_EQ(l.prior_source(), row.source) << row.name;
     EXPECT_EQ(config.model().policy_form(), row.form) << row.name;
+    EXPECT_EQ(l.entropy_tanh_correction(), row.form == M::SQUASHED) << row.name;
     EXPECT_EQ(config.model().log_std_min(), row.form == M::SQUASHED ? -10 : -3) << row.name;
     EXPECT_EQ(config.model().log_std_max(), row.form == M::SQUASHED ? 2 : 1) << row.name;
   }

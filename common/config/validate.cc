@@ -194,6 +194,9 @@ void CheckLosses(const v1::RunConfig& config, Rules& rules) {
                   "FORWARD and REVERSE have a closed form for policy_form TANH_MEAN only");
   }
 
+  rules.Require(squashed || !l.entropy_tanh_correction(),
+                {"learning.entropy_tanh_correction", "model.policy_form"},
+                "the correction is for policy_form SQUASHED only");
   if (l.policy_objective() != LearningConfig::REGULARISED) {
     rules.Require(!l.has_target_kl(), {"learning.policy_objective", "learning.target_kl"},
                   "only a REGULARISED policy has a KL to tune");

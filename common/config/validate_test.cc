@@ -171,6 +171,7 @@ TEST(MistakesTest, EveryRuleIsEnforcedAlone) {
        "a cross entropy has no target"},
       {{"model.policy_form=SQUASHED", "learning.prior_source=REANALYZED"},
        "closed form for policy_form TANH_MEAN only"},
+      {{"learning.entropy_tanh_correction=true"}, "correction is for policy_form SQUASHED only"},
       {{"learning.kl_weight=0"}, "nothing uses the LEARNED prior"},
       {{"learning.kl_weight=0", "planner.proposal_mix=0.5", "model.policy_form=SQUASHED"},
        "a LEARNED prior needs policy_form TANH_MEAN"},

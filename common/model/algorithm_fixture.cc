@@ -139,7 +139,7 @@ v1::RunConfig AlgorithmFixture::RunConfig() const {
     learning.set_cross_entropy_threshold(Config("scale_threshold"));
     learning.set_dropout_everywhere(true);
     learning.set_clip_with_stale_policy_gradient(true);
-    learning.set_scale_entropy_by_action_dim(false);
+    learning.set_entropy_tanh_correction(true);
   }
   return run;
 }

@@ -223,11 +223,11 @@ PolicyDraw DrawPolicy(const WorldModel& tracked, const WorldModel& model,
   const at::Tensor eps = NormalAction(noise, draw.z, action_dim);
   draw.action = draw.policy.Sample(eps);
   draw.za = model.Join(draw.z, draw.action);
-  // H(pi) by the sample: the tanh correction cancels in the references' scaled form.
-  if (config.scale_entropy_by_action_dim()) {
-    draw.entropy = -static_cast<double>(action_dim) * GaussianLogProb(eps, draw.policy.log_std);
-  } else {
+  // H(pi) by the sample. The published codes scale that of the Gaussian by A, not the correction.
+  if (config.entropy_tanh_correction()) {
     draw.entropy = SquashCorrection(draw.action) - ScaledGaussianLogProb(eps, draw.policy.log_std);
+  } else {
+    draw.entropy = -static_cast<double>(action_dim) * GaussianLogProb(eps, draw.policy.log_std);
   }
   draw.mean_entropy = draw.entropy.detach().mean();
   draw.mean_std = std.detach().mean();

@@ -131,7 +131,7 @@ TEST_P(PolicyGradientTest, EqualsTheNumericalOne) {
     learning.set_divergence(v1::LearningConfig::CROSS_ENTROPY);
     learning.set_prior_source(v1::LearningConfig::REPLAY);
     learning.set_cross_entropy_threshold(0.5);  // The scale is 1 here.
-    learning.set_scale_entropy_by_action_dim(false);
+    learning.set_entropy_tanh_correction(true);
   } else if (GetParam() == "bmpc" || GetParam() == "pompc_direct") {
     learning.set_divergence(v1::LearningConfig::REVERSE);
     learning.set_prior_source(v1::LearningConfig::REANALYZED);

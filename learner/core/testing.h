@@ -46,7 +46,7 @@ inline v1::RunConfig FamilyConfig(std::string_view preset) {
     learning.set_prior_source(v1::LearningConfig::REPLAY);
     learning.set_dropout_everywhere(true);
     learning.set_clip_with_stale_policy_gradient(true);
-    learning.set_scale_entropy_by_action_dim(false);
+    learning.set_entropy_tanh_correction(true);
   }
   if (preset == "bmpc" || preset == "pompc_direct") {
     learning.set_divergence(v1::LearningConfig::REVERSE);
