@@ -403,6 +403,7 @@ int Main(const Arguments& arguments) {
 }  // namespace pompc
 
 int main(int argc, char** argv) {
+  pompc::SeparateStreams();  // As the learner does.
   pompc::Arguments arguments;
   for (int i = 1; i < argc; ++i) {
     absl::string_view argument = argv[i];

@@ -23,6 +23,7 @@
 #include "common/config/config.h"
 #include "common/metrics/metrics.h"
 #include "common/metrics/server.h"
+#include "common/model/device.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/security_flags.h"
 #include "common/rpc/server.h"
@@ -152,6 +153,7 @@ absl::Status Main(const Flags& flags) {
 }  // namespace pompc
 
 int main(int argc, char** argv) {
+  pompc::SeparateStreams();
   pompc::Flags flags;
   CLI::App app("Trains, and serves the run to actors, evaluators and displays.", "pompc-learner");
   app.add_option("--run-dir", flags.run_dir, "Folder of the run; created if missing")->required();

@@ -4,6 +4,7 @@
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/util/Exception.h>
 #include <malloc.h>
+#include <stdlib.h>  // setenv
 
 #include "absl/strings/str_cat.h"
 
@@ -48,6 +49,8 @@ void SetFloat32Products(v1::MatmulPrecision precision) {
   const c10::WarningUtils::WarningHandlerGuard guard(&silence);
   at::globalContext().setBlasPreferredBackend(at::BlasBackend::Cublaslt);
 }
+
+void SeparateStreams() { setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", /*overwrite=*/0); }
 
 void KeepFreedMemory() {
   constexpr int kBytes = 1 << 30;

@@ -27,6 +27,11 @@ DeviceMemory MemoryOf(at::Device device);
 // FP32, or else TF32. (bfloat16 takes tensors of that type.)
 void SetFloat32Products(v1::MatmulPrecision precision);
 
+// Gives up to 32 streams of this process hardware queues of their own on GPUs, unless
+// CUDA_DEVICE_MAX_CONNECTIONS says how many. With CUDA's 8, the branches of updates and plans share
+// queues and wait for each other. Call it before the GPU's first use, in the process's only thread.
+void SeparateStreams();
+
 // Makes the process keep the memory that it frees, from now on: updates on a CPU free tensors of
 // many megabytes and ask for them again, and the kernel clears every page that it hands out.
 void KeepFreedMemory();
