@@ -193,7 +193,7 @@ class GraphPlanner::Weights {
 class GraphPlanner::Streams {
  public:
   explicit Streams(c10::DeviceIndex device) {
-    for (int64_t i = 0; i < 2 * kNumLanes; ++i) {
+    for (int64_t i = 0; i < 3 * kNumLanes; ++i) {
       cudaStream_t stream;
       C10_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
       streams_.push_back(c10::cuda::getStreamFromExternal(stream, device));
@@ -205,9 +205,10 @@ class GraphPlanner::Streams {
   Streams(const Streams&) = delete;
   Streams& operator=(const Streams&) = delete;
 
-  // Of a lane: its chain of kernels, and what runs beside it.
-  const Stream& main(int64_t lane) const { return streams_[2 * lane]; }
-  const Stream& side(int64_t lane) const { return streams_[2 * lane + 1]; }
+  // Of a lane: its chain of kernels, and what runs beside it: rewards, and latents of proposals.
+  const Stream& main(int64_t lane) const { return streams_[3 * lane]; }
+  const Stream& rewards(int64_t lane) const { return streams_[3 * lane + 1]; }
+  const Stream& proposals(int64_t lane) const { return streams_[3 * lane + 2]; }
   Fence& fence() { return fence_; }
 
  private:
@@ -427,19 +428,23 @@ class GraphPlanner::Graph {
     begin.horizon = static_cast<int>(horizon_);
     begin.action = static_cast<int>(action_);
     begin.max_std = static_cast<float>(config_.max_std());
+    EncodeObservations(start, streams_.proposals(0));
     BeginPlan(begin, start.stream());
-    EncodeObservations(start);
 
-    for (size_t i = 1; i < lanes_.size(); ++i) Order(start, streams_.main(i));
+    for (size_t i = 1; i < lanes_.size(); ++i) {
+      Order(start, streams_.main(i));
+      if (proposals_ > 0) Order(streams_.proposals(0), streams_.proposals(i));
+    }
     for (size_t c = 0; c < chunks_.size(); ++c) {
       const size_t i = c % lanes_.size();
-      PlanChunk(chunks_[c], View(lanes_[i], chunks_[c].count), streams_.main(i), streams_.side(i));
+      PlanChunk(chunks_[c], View(lanes_[i], chunks_[c].count), streams_.main(i),
+                streams_.rewards(i), streams_.proposals(i));
     }
     for (size_t i = 1; i < lanes_.size(); ++i) Order(streams_.main(i), start);
   }
 
-  // Latents and what follows from them alone, in float32.
-  void EncodeObservations(const Stream& stream) {
+  // Latents and what follows from them alone, in float32; the policy's output on `proposals`.
+  void EncodeObservations(const Stream& stream, const Stream& proposals) {
     at::Tensor x = obs_;
     for (size_t i = 0; i < weights_.encoder.size(); ++i) {
       const Layer& layer = weights_.encoder[i];
@@ -449,44 +454,52 @@ class GraphPlanner::Graph {
       Normalise(norm, stream.stream());
       x = encoded_[i];
     }
+    if (proposals_ > 0) Order(stream, proposals);
     const auto shared = [&](const Layer& layer, at::Tensor& product) {
       at::addmm_out(product, layer.bias, x, layer.weight.narrow(1, 0, latent_).t());
     };
     shared(weights_.dynamics_at_observation, dynamics_product_);
     shared(weights_.reward_at_observation, reward_product_);
     if (proposals_ == 0) return;
+    const c10::cuda::CUDAStreamGuard guard(proposals);
     for (int i = 0; i < kLayers; ++i) {
       const Layer& layer = weights_.policy_at_observation[i];
       Product(i == 0 ? x : first_policy_[i - 1], layer.weight, first_policy_[i]);
-      if (i + 1 < kLayers) Normalise(InPlace(first_policy_[i], layer), stream.stream());
+      if (i + 1 < kLayers) Normalise(InPlace(first_policy_[i], layer), proposals.stream());
     }
   }
 
-  // The proposals roll out beside the first iteration's candidates.
-  void PlanChunk(const Chunk& chunk, Lane lane, const Stream& main, const Stream& side) {
-    Order(main, side);
+  // The proposals roll out beside the first iteration's candidates, and each rollout's rewards are
+  // computed beside its last step.
+  void PlanChunk(const Chunk& chunk, Lane lane, const Stream& main, const Stream& rewards,
+                 const Stream& proposals) {
     const c10::cuda::CUDAStreamGuard guard(main);
     if (proposals_ > 0) {
-      const c10::cuda::CUDAStreamGuard on_side(side);
-      const Rollout& r = lane.proposals;
-      RollOut(chunk, r, lane.terminal, side, [&](int64_t t) { Propose(chunk, lane, t, side); });
-      Rewards(chunk, r, side);
-      Step(chunk, r, horizon_ - 1, lane.terminal, side);
+      Order(main, proposals);
+      const c10::cuda::CUDAStreamGuard on_proposals(proposals);
+      RollOut(chunk, lane.proposals, lane.terminal, proposals,
+              [&](int64_t t) { Propose(chunk, lane, t, proposals); });
     }
+    const auto finish = [&](const Rollout& r, const Stream& stream) {
+      Order(stream, rewards);
+      {
+        const c10::cuda::CUDAStreamGuard on_rewards(rewards);
+        Rewards(chunk, r, rewards);
+      }
+      const c10::cuda::CUDAStreamGuard on_stream(stream);
+      Step(chunk, r, horizon_ - 1, lane.terminal, stream);
+    };
     for (int i = 0; i < iterations_; ++i) {
       Sample(chunk, lane.candidates, i, main);
       RollOut(chunk, lane.candidates, lane.terminal, main, [](int64_t) {});
-      Order(main, side);
-      if (weights_.head_weights.size(0) > 2) Gather(lane, i, main);
-      {
-        const c10::cuda::CUDAStreamGuard on_side(side);
-        Rewards(chunk, lane.candidates, side);
+      finish(lane.candidates, main);
+      if (i == 0 && proposals_ > 0) {
+        finish(lane.proposals, proposals);
+        Order(proposals, main);
       }
-      Step(chunk, lane.candidates, horizon_ - 1, lane.terminal, main);
-      // The proposals' latents come from the side stream, once.
-      if (i == 0 && proposals_ > 0) Order(side, main);
+      if (weights_.head_weights.size(0) > 2) Gather(lane, i, main);
       TerminalLogits(chunk, lane, i, main);
-      Order(side, main);
+      Order(rewards, main);
       AddTerminalValue(chunk, lane, main);
       Refit(chunk, i + 1 == iterations_, main);
     }
