@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "common/model/gpu_kernels.h"
+#include "common/model/launch.cuh"
 
 namespace pompc::gpu {
 namespace {
@@ -120,6 +121,7 @@ __device__ void Activate(RowPart<kWidth, kChunks>& row, int dim) {
 template <int kWidth, int kChunks, bool kSimNorm>
 __global__ void __launch_bounds__(kForwardWarps* kWarp)
     NormForwardKernel(NormLayer layer, In x, Out y, float* statistics) {
+  WaitForKernelBefore();
   using Part = RowPart<kWidth, kChunks>;
   const int lane = threadIdx.x % kWarp, cols = static_cast<int>(layer.cols);
   const int64_t index = static_cast<int64_t>(blockIdx.x) * kForwardWarps + threadIdx.x / kWarp;
@@ -169,6 +171,7 @@ template <int kWidth, int kChunks, bool kSimNorm>
 __global__ void __launch_bounds__(kBackwardWarps* kWarp)
     NormBackwardKernel(NormLayer layer, In x, const float* statistics, In dy, Out dx,
                        float* partial) {
+  WaitForKernelBefore();
   using Part = RowPart<kWidth, kChunks>;
   constexpr int kPerLane = kWidth * kChunks;
   const int lane = threadIdx.x % kWarp, warp = threadIdx.x / kWarp;
@@ -283,6 +286,7 @@ __device__ float BlockColumnSum(const float* data, int64_t count, int64_t stride
 
 // The partial sums of NormBackwardKernel, added to the gradients.
 __global__ void NormGradientKernel(const float* partial, int blocks, int cols, NormGradients out) {
+  WaitForKernelBefore();
   const int c = blockIdx.x * kWarp + threadIdx.x;
   const int64_t head = blockIdx.y;
   const float sum =
@@ -293,6 +297,7 @@ __global__ void NormGradientKernel(const float* partial, int blocks, int cols, N
 }
 
 __global__ void ColumnSumKernel(int64_t rows, int64_t cols, In x, float* out) {
+  WaitForKernelBefore();
   const int c = blockIdx.x * kWarp + threadIdx.x;
   const int64_t head = blockIdx.y;
   const float sum = BlockColumnSum(x.data + head * x.head_stride, rows, x.row_stride, c, c < cols);
@@ -350,6 +355,7 @@ enum class TwoHotTask { kDecode, kDecodeBackward, kCrossEntropy, kCrossEntropyBa
 template <int kPerLane, TwoHotTask kTask>
 __global__ void TwoHotKernel(TwoHotRows bins, const float* logits, const float* targets,
                              int64_t num_targets, const float* grad, float* out) {
+  WaitForKernelBefore();
   const int lane = threadIdx.x % kWarp;
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kTwoHotWarps + threadIdx.x / kWarp;
   if (row >= bins.rows) return;
@@ -400,6 +406,7 @@ __device__ int64_t Element() { return static_cast<int64_t>(blockIdx.x) * blockDi
 
 __global__ void PolicyForwardKernel(PolicyRows rows, const float* output, float* m, float* mean,
                                     float* log_std) {
+  WaitForKernelBefore();
   const int64_t i = Element(), n = rows.action_dim;
   if (i >= rows.rows * n) return;
   const float* row = output + i / n * 2 * n + i % n;
@@ -412,6 +419,7 @@ __global__ void PolicyForwardKernel(PolicyRows rows, const float* output, float*
 
 __global__ void PolicyBackwardKernel(PolicyRows rows, const float* output, const float* dm,
                                      const float* dmean, const float* dlog_std, float* doutput) {
+  WaitForKernelBefore();
   const int64_t i = Element(), n = rows.action_dim;
   if (i >= rows.rows * n) return;
   const int64_t at = i / n * 2 * n + i % n;
@@ -429,6 +437,7 @@ __global__ void PolicyBackwardKernel(PolicyRows rows, const float* output, const
 
 __global__ void SampleForwardKernel(int64_t size, bool squashed, const float* centre,
                                     const float* log_std, const float* eps, float* action) {
+  WaitForKernelBefore();
   const int64_t i = Element();
   if (i >= size) return;
   const float u = centre[i] + eps[i] * expf(log_std[i]);
@@ -439,6 +448,7 @@ __global__ void SampleForwardKernel(int64_t size, bool squashed, const float* ce
 __global__ void SampleBackwardKernel(int64_t size, bool squashed, const float* centre,
                                      const float* log_std, const float* eps, const float* daction,
                                      float* dcentre, float* dlog_std) {
+  WaitForKernelBefore();
   const int64_t i = Element();
   if (i >= size) return;
   const float noise = eps[i] * expf(log_std[i]);
@@ -470,11 +480,13 @@ __device__ void SumRow(int64_t rows, int64_t cols, float* out, const Term& term)
 
 __global__ void LogKernelForwardKernel(int64_t rows, int64_t cols, const float* eps,
                                        const float* log_std, float* out) {
+  WaitForKernelBefore();
   SumRow(rows, cols, out, [&](int64_t i) { return -0.5f * eps[i] * eps[i] - log_std[i]; });
 }
 
 __global__ void LogKernelBackwardKernel(int64_t rows, int64_t cols, const float* eps,
                                         const float* dout, float* deps, float* dlog_std) {
+  WaitForKernelBefore();
   const int64_t i = Element();
   if (i >= rows * cols) return;
   const float d = dout[i / cols];
@@ -486,6 +498,7 @@ constexpr float kSquashGuard = 1e-6f;
 
 __global__ void SquashCorrectionForwardKernel(int64_t rows, int64_t cols, const float* action,
                                               float* out) {
+  WaitForKernelBefore();
   SumRow(rows, cols, out, [&](int64_t i) {
     const float slope = 1.0f - action[i] * action[i];
     // As LibTorch's relu, NaN stays NaN.
@@ -495,6 +508,7 @@ __global__ void SquashCorrectionForwardKernel(int64_t rows, int64_t cols, const 
 
 __global__ void SquashCorrectionBackwardKernel(int64_t rows, int64_t cols, const float* action,
                                                const float* dout, float* daction) {
+  WaitForKernelBefore();
   const int64_t i = Element();
   if (i >= rows * cols) return;
   const float slope = 1.0f - action[i] * action[i];
@@ -502,6 +516,7 @@ __global__ void SquashCorrectionBackwardKernel(int64_t rows, int64_t cols, const
 }
 
 __global__ void GaussianKlForwardKernel(GaussianPairs pairs, float* kl) {
+  WaitForKernelBefore();
   const int64_t i = Element();
   if (i >= pairs.size) return;
   const float ratio = pairs.p_std[i] / pairs.q_std[i];
@@ -511,6 +526,7 @@ __global__ void GaussianKlForwardKernel(GaussianPairs pairs, float* kl) {
 
 __global__ void GaussianKlBackwardKernel(GaussianPairs pairs, const float* dkl,
                                          GaussianGradients out) {
+  WaitForKernelBefore();
   const int64_t i = Element();
   if (i >= pairs.size) return;
   const float d = dkl[i], p_std = pairs.p_std[i], q_std = pairs.q_std[i];
@@ -542,6 +558,7 @@ __device__ float BlockSum(float v) {
 }
 
 __global__ void TimeMeanKernel(TimeRows rows, const float* x, const float* y, float* out) {
+  WaitForKernelBefore();
   const int64_t size = rows.outer * rows.steps * rows.inner;
   const int64_t begin = blockIdx.x * kSumBlockElements;
   const int64_t end = begin + kSumBlockElements < size ? begin + kSumBlockElements : size;
@@ -560,6 +577,7 @@ __global__ void TimeMeanKernel(TimeRows rows, const float* x, const float* y, fl
 }
 
 __global__ void SumKernel(const float* x, int count, float* out) {
+  WaitForKernelBefore();
   float sum = 0;
   for (int i = threadIdx.x; i < count; i += kSumThreads) sum += x[i];
   sum = BlockSum(sum);
@@ -568,6 +586,7 @@ __global__ void SumKernel(const float* x, int count, float* out) {
 
 __global__ void TimeMeanBackwardKernel(TimeRows rows, const float* x, const float* y,
                                        const float* dout, float* dx) {
+  WaitForKernelBefore();
   const int64_t i = Element();
   if (i >= rows.outer * rows.steps * rows.inner) return;
   const float d = dout[0] * TimeWeight(rows, i);
@@ -580,6 +599,7 @@ constexpr int kJoinBlockColumns = 5 * kJoinThreads;  // The widest odd layers he
 __global__ void __launch_bounds__(kJoinThreads)
     JoinRowsKernel(int64_t cols, int64_t more, int64_t padded, const float* __restrict__ a,
                    const float* __restrict__ b, float* __restrict__ to) {
+  WaitForKernelBefore();
   const int64_t row = blockIdx.x;
 #pragma unroll 5
   for (int64_t c = static_cast<int64_t>(blockIdx.y) * kJoinThreads + threadIdx.x; c < padded;
@@ -609,6 +629,7 @@ constexpr int kRankLanes = 4;  // Threads that share a number.
 // One block, which counts for each number those before it.
 __global__ void __launch_bounds__(kMaxPercentileSize)
     PercentileRangeKernel(int size, const float* x, float* out) {
+  WaitForKernelBefore();
   __shared__ float values[kMaxPercentileSize], sorted[kMaxPercentileSize];
   __shared__ unsigned long long keys[kMaxPercentileSize];
   for (int i = threadIdx.x; i < size; i += blockDim.x) {
@@ -637,6 +658,7 @@ __global__ void __launch_bounds__(kMaxPercentileSize)
 // The sum of the squares that this block meets, to partial[block].
 __global__ void __launch_bounds__(kSumThreads)
     SquareSumKernel(int64_t size, const float* x, float* partial) {
+  WaitForKernelBefore();
   float sum = 0;
   const bool quads = Aligned(x);
   const int64_t count = quads ? size / 4 : 0;
@@ -652,6 +674,7 @@ __global__ void __launch_bounds__(kSumThreads)
 }
 
 __global__ void SquareRootKernel(const float* partial, float* out) {
+  WaitForKernelBefore();
   float sum = 0;
   for (int i = threadIdx.x; i < kNormBlocks; i += kSumThreads) sum += partial[i];
   sum = BlockSum(sum);
@@ -670,6 +693,7 @@ __device__ void CopyOverGrid(const T* __restrict__ from, T* __restrict__ to, int
 }
 
 __global__ void __launch_bounds__(kElementThreads) CopyMemoryKernel(MemoryCopies copies) {
+  WaitForKernelBefore();
   const MemoryCopy copy = copies.copies[blockIdx.y];
   const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
   const int64_t quads = aligned(copy.from) && aligned(copy.to) ? copy.bytes / 16 : 0;
@@ -679,6 +703,7 @@ __global__ void __launch_bounds__(kElementThreads) CopyMemoryKernel(MemoryCopies
 }
 
 __global__ void SelectHeadsKernel(HeadTensors tensors, const int64_t* heads) {
+  WaitForKernelBefore();
   const HeadTensor tensor = tensors.tensors[blockIdx.y];
   const int64_t size = tensor.rows * tensor.cols, padded_size = tensor.rows * tensor.padded;
   const float* from = tensor.from + heads[blockIdx.z] * size;
@@ -706,6 +731,7 @@ constexpr int kAdamBlocks = 528;
 __global__ void __launch_bounds__(kElementThreads)
     AdamKernel(AdamSettings adam, const float* norm, const float* step, float4* values,
                float4* grads, float4* first, float4* second) {
+  WaitForKernelBefore();
   __shared__ float shared[3];  // Factor of the gradient, step size, 1 / sqrt(bias correction 2).
   if (threadIdx.x == 0) {
     const double divisor = (static_cast<double>(*norm) + 1e-6) / adam.clip_norm;
@@ -787,9 +813,8 @@ int LaunchTwoHot(const TwoHotRows& bins, const float* logits, const float* targe
                  int64_t num_targets, const float* grad, float* out, Stream stream) {
   if (bins.rows == 0) return 0;
   WithPerLane(bins.width, [&](auto per_lane) {
-    TwoHotKernel<per_lane.value, kTask>
-        <<<Blocks(bins.rows, kTwoHotWarps), kTwoHotWarps * kWarp, 0, stream>>>(
-            bins, logits, targets, num_targets, grad, out);
+    Start(TwoHotKernel<per_lane.value, kTask>, Blocks(bins.rows, kTwoHotWarps),
+          kTwoHotWarps * kWarp, 0, stream, bins, logits, targets, num_targets, grad, out);
   });
   return cudaGetLastError();
 }
@@ -808,9 +833,8 @@ int NormForward(const NormLayer& layer, In x, Out y, float* statistics, Stream s
   const bool quads =
       Aligned(x.data, x.head_stride, x.row_stride) && Aligned(y.data, y.head_stride, y.row_stride);
   WithNormShape(layer, quads, [&](auto width, auto chunks, auto simnorm) {
-    NormForwardKernel<width.value, chunks.value, simnorm.value>
-        <<<Blocks(rows, kForwardWarps), kForwardWarps * kWarp, 0, stream>>>(layer, x, y,
-                                                                            statistics);
+    Start(NormForwardKernel<width.value, chunks.value, simnorm.value>, Blocks(rows, kForwardWarps),
+          kForwardWarps * kWarp, 0, stream, layer, x, y, statistics);
   });
   return cudaGetLastError();
 }
@@ -828,9 +852,9 @@ int NormBackward(const NormLayer& layer, In x, const float* statistics, In dy, O
                      Aligned(dy.data, dy.head_stride, dy.row_stride) &&
                      Aligned(dx.data, dx.head_stride, dx.row_stride);
   WithNormShape(layer, quads, [&](auto width, auto chunks, auto simnorm) {
-    NormBackwardKernel<width.value, chunks.value, simnorm.value>
-        <<<dim3(blocks, static_cast<int>(layer.heads)), kBackwardWarps * kWarp, shared, stream>>>(
-            layer, x, statistics, dy, dx, partial);
+    Start(NormBackwardKernel<width.value, chunks.value, simnorm.value>,
+          dim3(blocks, static_cast<int>(layer.heads)), kBackwardWarps * kWarp, shared, stream,
+          layer, x, statistics, dy, dx, partial);
   });
   return cudaGetLastError();
 }
@@ -839,24 +863,23 @@ int AddNormGradients(const NormLayer& layer, const float* partial, const NormGra
                      Stream stream) {
   if (layer.heads * layer.rows == 0) return 0;
   const int cols = static_cast<int>(layer.cols);
-  NormGradientKernel<<<dim3(Blocks(3 * cols, kWarp), static_cast<int>(layer.heads)),
-                       dim3(kWarp, kSumLanes), 0, stream>>>(partial, NormBlocks(layer), cols,
-                                                            gradients);
+  Start(NormGradientKernel, dim3(Blocks(3 * cols, kWarp), static_cast<int>(layer.heads)),
+        dim3(kWarp, kSumLanes), 0, stream, partial, NormBlocks(layer), cols, gradients);
   return cudaGetLastError();
 }
 
 int AddColumnSums(int64_t heads, int64_t rows, int64_t cols, In x, float* out, Stream stream) {
   if (heads * rows == 0) return 0;
-  ColumnSumKernel<<<dim3(Blocks(cols, kWarp), static_cast<int>(heads)), dim3(kWarp, kSumLanes), 0,
-                    stream>>>(rows, cols, x, out);
+  Start(ColumnSumKernel, dim3(Blocks(cols, kWarp), static_cast<int>(heads)), dim3(kWarp, kSumLanes),
+        0, stream, rows, cols, x, out);
   return cudaGetLastError();
 }
 
 int JoinRows(int64_t rows, int64_t cols, int64_t more, int64_t padded, const float* a,
              const float* b, float* to, Stream stream) {
   if (rows == 0) return 0;
-  JoinRowsKernel<<<dim3(static_cast<unsigned>(rows), Blocks(padded, kJoinBlockColumns)),
-                   kJoinThreads, 0, stream>>>(cols, more, padded, a, b, to);
+  Start(JoinRowsKernel, dim3(static_cast<unsigned>(rows), Blocks(padded, kJoinBlockColumns)),
+        kJoinThreads, 0, stream, cols, more, padded, a, b, to);
   return cudaGetLastError();
 }
 
@@ -885,8 +908,8 @@ int PolicyForward(const PolicyRows& rows, const float* output, float* m, float* 
                   float* log_std, Stream stream) {
   const int64_t size = rows.rows * rows.action_dim;
   if (size == 0) return 0;
-  PolicyForwardKernel<<<Blocks(size, kElementThreads), kElementThreads, 0, stream>>>(
-      rows, output, m, mean, log_std);
+  Start(PolicyForwardKernel, Blocks(size, kElementThreads), kElementThreads, 0, stream, rows,
+        output, m, mean, log_std);
   return cudaGetLastError();
 }
 
@@ -894,16 +917,16 @@ int PolicyBackward(const PolicyRows& rows, const float* output, const float* dm,
                    const float* dlog_std, float* doutput, Stream stream) {
   const int64_t size = rows.rows * rows.action_dim;
   if (size == 0) return 0;
-  PolicyBackwardKernel<<<Blocks(size, kElementThreads), kElementThreads, 0, stream>>>(
-      rows, output, dm, dmean, dlog_std, doutput);
+  Start(PolicyBackwardKernel, Blocks(size, kElementThreads), kElementThreads, 0, stream, rows,
+        output, dm, dmean, dlog_std, doutput);
   return cudaGetLastError();
 }
 
 int SampleForward(int64_t size, bool squashed, const float* centre, const float* log_std,
                   const float* eps, float* action, Stream stream) {
   if (size == 0) return 0;
-  SampleForwardKernel<<<Blocks(size, kElementThreads), kElementThreads, 0, stream>>>(
-      size, squashed, centre, log_std, eps, action);
+  Start(SampleForwardKernel, Blocks(size, kElementThreads), kElementThreads, 0, stream, size,
+        squashed, centre, log_std, eps, action);
   return cudaGetLastError();
 }
 
@@ -911,55 +934,55 @@ int SampleBackward(int64_t size, bool squashed, const float* centre, const float
                    const float* eps, const float* daction, float* dcentre, float* dlog_std,
                    Stream stream) {
   if (size == 0) return 0;
-  SampleBackwardKernel<<<Blocks(size, kElementThreads), kElementThreads, 0, stream>>>(
-      size, squashed, centre, log_std, eps, daction, dcentre, dlog_std);
+  Start(SampleBackwardKernel, Blocks(size, kElementThreads), kElementThreads, 0, stream, size,
+        squashed, centre, log_std, eps, daction, dcentre, dlog_std);
   return cudaGetLastError();
 }
 
 int LogKernelForward(int64_t rows, int64_t cols, const float* eps, const float* log_std, float* out,
                      Stream stream) {
   if (rows == 0) return 0;
-  LogKernelForwardKernel<<<Blocks(rows, kRowWarps), kRowWarps * kWarp, 0, stream>>>(rows, cols, eps,
-                                                                                    log_std, out);
+  Start(LogKernelForwardKernel, Blocks(rows, kRowWarps), kRowWarps * kWarp, 0, stream, rows, cols,
+        eps, log_std, out);
   return cudaGetLastError();
 }
 
 int LogKernelBackward(int64_t rows, int64_t cols, const float* eps, const float* dout, float* deps,
                       float* dlog_std, Stream stream) {
   if (rows * cols == 0) return 0;
-  LogKernelBackwardKernel<<<Blocks(rows * cols, kElementThreads), kElementThreads, 0, stream>>>(
-      rows, cols, eps, dout, deps, dlog_std);
+  Start(LogKernelBackwardKernel, Blocks(rows * cols, kElementThreads), kElementThreads, 0, stream,
+        rows, cols, eps, dout, deps, dlog_std);
   return cudaGetLastError();
 }
 
 int SquashCorrectionForward(int64_t rows, int64_t cols, const float* action, float* out,
                             Stream stream) {
   if (rows == 0) return 0;
-  SquashCorrectionForwardKernel<<<Blocks(rows, kRowWarps), kRowWarps * kWarp, 0, stream>>>(
-      rows, cols, action, out);
+  Start(SquashCorrectionForwardKernel, Blocks(rows, kRowWarps), kRowWarps * kWarp, 0, stream, rows,
+        cols, action, out);
   return cudaGetLastError();
 }
 
 int SquashCorrectionBackward(int64_t rows, int64_t cols, const float* action, const float* dout,
                              float* daction, Stream stream) {
   if (rows * cols == 0) return 0;
-  SquashCorrectionBackwardKernel<<<Blocks(rows * cols, kElementThreads), kElementThreads, 0,
-                                   stream>>>(rows, cols, action, dout, daction);
+  Start(SquashCorrectionBackwardKernel, Blocks(rows * cols, kElementThreads), kElementThreads, 0,
+        stream, rows, cols, action, dout, daction);
   return cudaGetLastError();
 }
 
 int GaussianKlForward(const GaussianPairs& pairs, float* kl, Stream stream) {
   if (pairs.size == 0) return 0;
-  GaussianKlForwardKernel<<<Blocks(pairs.size, kElementThreads), kElementThreads, 0, stream>>>(
-      pairs, kl);
+  Start(GaussianKlForwardKernel, Blocks(pairs.size, kElementThreads), kElementThreads, 0, stream,
+        pairs, kl);
   return cudaGetLastError();
 }
 
 int GaussianKlBackward(const GaussianPairs& pairs, const float* dkl, const GaussianGradients& out,
                        Stream stream) {
   if (pairs.size == 0) return 0;
-  GaussianKlBackwardKernel<<<Blocks(pairs.size, kElementThreads), kElementThreads, 0, stream>>>(
-      pairs, dkl, out);
+  Start(GaussianKlBackwardKernel, Blocks(pairs.size, kElementThreads), kElementThreads, 0, stream,
+        pairs, dkl, out);
   return cudaGetLastError();
 }
 
@@ -971,10 +994,10 @@ int TimeMeanForward(const TimeRows& rows, const float* x, const float* y, float*
                     float* scratch, Stream stream) {
   const int blocks = static_cast<int>(TimeMeanScratchSize(rows));
   if (blocks <= 1) {
-    TimeMeanKernel<<<1, kSumThreads, 0, stream>>>(rows, x, y, out);
+    Start(TimeMeanKernel, 1, kSumThreads, 0, stream, rows, x, y, out);
   } else {
-    TimeMeanKernel<<<blocks, kSumThreads, 0, stream>>>(rows, x, y, scratch);
-    SumKernel<<<1, kSumThreads, 0, stream>>>(scratch, blocks, out);
+    Start(TimeMeanKernel, blocks, kSumThreads, 0, stream, rows, x, y, scratch);
+    Start(SumKernel, 1, kSumThreads, 0, stream, scratch, blocks, out);
   }
   return cudaGetLastError();
 }
@@ -983,34 +1006,34 @@ int TimeMeanBackward(const TimeRows& rows, const float* x, const float* y, const
                      float* dx, Stream stream) {
   const int64_t size = rows.outer * rows.steps * rows.inner;
   if (size == 0) return 0;
-  TimeMeanBackwardKernel<<<Blocks(size, kElementThreads), kElementThreads, 0, stream>>>(rows, x, y,
-                                                                                        dout, dx);
+  Start(TimeMeanBackwardKernel, Blocks(size, kElementThreads), kElementThreads, 0, stream, rows, x,
+        y, dout, dx);
   return cudaGetLastError();
 }
 
 int PercentileRange(int64_t size, const float* x, float* out, Stream stream) {
   const int64_t lanes = Blocks(size * kRankLanes, kWarp) * kWarp;
   const int64_t threads = lanes < kMaxPercentileSize ? lanes : kMaxPercentileSize;
-  PercentileRangeKernel<<<1, static_cast<int>(threads), 0, stream>>>(static_cast<int>(size), x,
-                                                                     out);
+  Start(PercentileRangeKernel, 1, static_cast<int>(threads), 0, stream, static_cast<int>(size), x,
+        out);
   return cudaGetLastError();
 }
 
 int Norm(int64_t size, const float* x, float* out, float* scratch, Stream stream) {
-  SquareSumKernel<<<kNormBlocks, kSumThreads, 0, stream>>>(size, x, scratch);
-  SquareRootKernel<<<1, kSumThreads, 0, stream>>>(scratch, out);
+  Start(SquareSumKernel, kNormBlocks, kSumThreads, 0, stream, size, x, scratch);
+  Start(SquareRootKernel, 1, kSumThreads, 0, stream, scratch, out);
   return cudaGetLastError();
 }
 
 int CopyMemory(const MemoryCopies& copies, Stream stream) {
   if (copies.count == 0) return 0;
-  CopyMemoryKernel<<<dim3(kCopyBlocks, copies.count), kElementThreads, 0, stream>>>(copies);
+  Start(CopyMemoryKernel, dim3(kCopyBlocks, copies.count), kElementThreads, 0, stream, copies);
   return cudaGetLastError();
 }
 
 int SelectHeads(const HeadTensors& tensors, const int64_t* heads, Stream stream) {
-  SelectHeadsKernel<<<dim3(kSelectBlocks, tensors.count, 2), kElementThreads, 0, stream>>>(tensors,
-                                                                                           heads);
+  Start(SelectHeadsKernel, dim3(kSelectBlocks, tensors.count, 2), kElementThreads, 0, stream,
+        tensors, heads);
   return cudaGetLastError();
 }
 
@@ -1019,9 +1042,9 @@ int StepAdam(const AdamSettings& adam, const float* norm, const float* step, flo
   if (adam.size == 0) return 0;
   const int needed = Blocks(adam.size, 4 * kElementThreads);
   const int blocks = needed < kAdamBlocks ? needed : kAdamBlocks;
-  AdamKernel<<<blocks, kElementThreads, 0, stream>>>(
-      adam, norm, step, reinterpret_cast<float4*>(values), reinterpret_cast<float4*>(grads),
-      reinterpret_cast<float4*>(first_moment), reinterpret_cast<float4*>(second_moment));
+  Start(AdamKernel, blocks, kElementThreads, 0, stream, adam, norm, step,
+        reinterpret_cast<float4*>(values), reinterpret_cast<float4*>(grads),
+        reinterpret_cast<float4*>(first_moment), reinterpret_cast<float4*>(second_moment));
   return cudaGetLastError();
 }
 

@@ -1,5 +1,6 @@
 #include <cuda_bf16.h>
 
+#include "common/model/launch.cuh"
 #include "common/planner/plan_kernels.h"
 
 namespace pompc {
@@ -132,6 +133,7 @@ int Blocks(int64_t count, int per_block) {
 
 template <typename T, int kOctets, bool kSimNorm>
 __global__ void __launch_bounds__(kThreads) NormaliseKernel(const NormArgs a) {
+  WaitForKernelBefore();
   const int lane = threadIdx.x % 32;
   const float inverse_width = 1.0f / static_cast<float>(a.width);
   for (int row = blockIdx.x * kWarps + threadIdx.x / 32; row < a.rows; row += gridDim.x * kWarps) {
@@ -203,11 +205,8 @@ __global__ void __launch_bounds__(kThreads) NormaliseKernel(const NormArgs a) {
 template <typename T, int kOctets>
 void StartNormalise(const NormArgs& a, cudaStream_t stream) {
   const int blocks = min(Blocks(a.rows, kWarps), kMaxRowBlocks);
-  if (a.simnorm) {
-    NormaliseKernel<T, kOctets, true><<<blocks, kThreads, 0, stream>>>(a);
-  } else {
-    NormaliseKernel<T, kOctets, false><<<blocks, kThreads, 0, stream>>>(a);
-  }
+  Start(a.simnorm ? NormaliseKernel<T, kOctets, true> : NormaliseKernel<T, kOctets, false>, blocks,
+        kThreads, 0, stream, a);
 }
 
 template <typename T>
@@ -226,6 +225,7 @@ void StartNormalise(const NormArgs& a, cudaStream_t stream) {
 // --- Start, samples, policy. ---
 
 __global__ void BeginKernel(const BeginArgs a) {
+  WaitForKernelBefore();
   const int size = a.horizon * a.action;
   const int i = blockIdx.x * blockDim.x + threadIdx.x;
   if (i < 2) a.counts[i] = 0;
@@ -239,6 +239,7 @@ __global__ void BeginKernel(const BeginArgs a) {
 // A thread draws four dimensions of one action.
 template <typename T>
 __global__ void SampleKernel(const SampleArgs a) {
+  WaitForKernelBefore();
   const int quads = (a.action + 3) / 4, candidates = a.sequences - a.proposals;
   const int total = a.observations * candidates * a.horizon * quads;
   for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < total; i += gridDim.x * blockDim.x) {
@@ -273,6 +274,7 @@ __global__ void SampleKernel(const SampleArgs a) {
 
 template <typename T>
 __global__ void PolicyKernel(const PolicyArgs a) {
+  WaitForKernelBefore();
   const int quads = (a.action + 3) / 4;
   const float low = a.proposal ? a.control->proposal_log_std_min : a.log_std_min;
   const float high = a.proposal ? a.control->proposal_log_std_max : a.log_std_max;
@@ -303,6 +305,7 @@ __global__ void PolicyKernel(const PolicyArgs a) {
 // --- Two-hot: a warp takes a row. ---
 
 __global__ void __launch_bounds__(kThreads) DecodeKernel(const DecodeArgs a) {
+  WaitForKernelBefore();
   constexpr int kEach = kMaxBins / 32;
   const int lane = threadIdx.x % 32;
   const float width = (a.bin_max - a.bin_min) / static_cast<float>(a.bins - 1);
@@ -340,6 +343,7 @@ __global__ void __launch_bounds__(kThreads) DecodeKernel(const DecodeArgs a) {
 }
 
 __global__ void GatherKernel(const HeadsArgs a) {
+  WaitForKernelBefore();
   const uint4 bits = Draw(a.control->seed, kHeads, a.iteration, 0, 0);
   const uint32_t first = bits.x % a.heads, other = bits.y % (a.heads - 1);
   const int64_t size = a.bytes / 16;
@@ -411,6 +415,7 @@ __device__ void SelectLargest(const uint32_t (&key)[kKeys], int size, int count,
 }
 
 __global__ void __launch_bounds__(kRefitThreads) RefitKernel(const RefitArgs a) {
+  WaitForKernelBefore();
   extern __shared__ float memory[];
   float* elite_value = memory;                            // [E]
   float* score = elite_value + a.elites;                  // [E]
@@ -548,40 +553,35 @@ void Normalise(const NormArgs& args, cudaStream_t stream) {
 
 void BeginPlan(const BeginArgs& args, cudaStream_t stream) {
   const int64_t count = static_cast<int64_t>(args.observations) * args.horizon * args.action;
-  BeginKernel<<<Blocks(count < 2 ? 2 : count, kElementThreads), kElementThreads, 0, stream>>>(args);
+  Start(BeginKernel, Blocks(count < 2 ? 2 : count, kElementThreads), kElementThreads, 0, stream,
+        args);
 }
 
 void SampleCandidates(const SampleArgs& args, cudaStream_t stream) {
   const int64_t count = static_cast<int64_t>(args.observations) *
                         (args.sequences - args.proposals) * args.horizon * ((args.action + 3) / 4);
-  if (args.out.bfloat16) {
-    SampleKernel<__nv_bfloat16><<<ElementBlocks(count), kElementThreads, 0, stream>>>(args);
-  } else {
-    SampleKernel<float><<<ElementBlocks(count), kElementThreads, 0, stream>>>(args);
-  }
+  Start(args.out.bfloat16 ? SampleKernel<__nv_bfloat16> : SampleKernel<float>, ElementBlocks(count),
+        kElementThreads, 0, stream, args);
 }
 
 void DrawPolicyActions(const PolicyArgs& args, cudaStream_t stream) {
   const int64_t count = static_cast<int64_t>(args.rows) * ((args.action + 3) / 4);
-  if (args.bfloat16) {
-    PolicyKernel<__nv_bfloat16><<<ElementBlocks(count), kElementThreads, 0, stream>>>(args);
-  } else {
-    PolicyKernel<float><<<ElementBlocks(count), kElementThreads, 0, stream>>>(args);
-  }
+  Start(args.bfloat16 ? PolicyKernel<__nv_bfloat16> : PolicyKernel<float>, ElementBlocks(count),
+        kElementThreads, 0, stream, args);
 }
 
 void DecodeSum(const DecodeArgs& args, cudaStream_t stream) {
-  DecodeKernel<<<min(Blocks(args.rows, kWarps), kMaxRowBlocks), kThreads, 0, stream>>>(args);
+  Start(DecodeKernel, min(Blocks(args.rows, kWarps), kMaxRowBlocks), kThreads, 0, stream, args);
 }
 
 void GatherHeads(const HeadsArgs& args, cudaStream_t stream) {
-  GatherKernel<<<dim3(min(Blocks(args.bytes / 16, kElementThreads), 132), 2), kElementThreads, 0,
-                 stream>>>(args);
+  Start(GatherKernel, dim3(min(Blocks(args.bytes / 16, kElementThreads), 132), 2), kElementThreads,
+        0, stream, args);
 }
 
 void RefitElites(const RefitArgs& args, cudaStream_t stream) {
-  const size_t bytes = 3 * args.elites * sizeof(float);
-  RefitKernel<<<args.observations, kRefitThreads, bytes, stream>>>(args);
+  Start(RefitKernel, args.observations, kRefitThreads, 3 * args.elites * sizeof(float), stream,
+        args);
 }
 
 }  // namespace pompc

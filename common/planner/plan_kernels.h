@@ -4,6 +4,9 @@
 // function starts one kernel on `stream` and returns at once; an error shows at the next check of
 // the device. NaN and infinities pass through, so that whoever reads the values can reject them.
 //
+// Where a graph is recorded on Hopper, kernels are set up while the one before them runs
+// (programmatic dependent launch).
+//
 // Shapes: E observations, N sequences of each, P of them proposals (which come first), S = N - P
 //   candidates, H horizon, A action size, L latent size.
 // Random numbers: Philox4x32-10 (Salmon et al., SC 2011); key = the plan's seed, counter = (number,
