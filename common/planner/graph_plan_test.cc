@@ -9,6 +9,7 @@
 #include <ATen/Context.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <limits>
@@ -48,48 +49,55 @@ class GraphPlanTest : public testing::Test {
 // --- Kernels. ---
 
 TEST_F(GraphPlanTest, NormalisesRows) {
-  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
-    for (const int64_t width : {64, 256, 512, 640, 1536}) {
-      for (const bool simnorm : {false, true}) {
-        SCOPED_TRACE(testing::Message() << type << " width " << width << " simnorm " << simnorm);
-        // Rows of a wider matrix, in groups of 7 with a bias each and of 21 with a gain each; every
-        // group of 7 is written behind 2 other rows.
-        const int64_t rows = 42;
-        const at::Tensor wide = (3 * Normal({rows, width + 8})).to(type);
-        const at::Tensor x = wide.narrow(1, 8, width);
-        const at::Tensor bias = Normal({6, width}), gain = Normal({2, width}),
-                         shift = Normal({2, width});
-        const at::Tensor y = at::zeros({54, width + 16}, gpu_.dtype(type));
-        NormArgs args;
-        args.bfloat16 = type == at::kBFloat16;
-        args.simnorm = simnorm;
-        args.rows = rows;
-        args.width = static_cast<int>(width);
-        args.x = x.data_ptr();
-        args.x_stride = x.stride(0);
-        args.y = y.data_ptr();
-        args.y_stride = y.stride(0);
-        args.to = {7, 9, 2};
-        args.bias = bias.const_data_ptr<float>();
-        args.bias_groups = {7, bias.stride(0)};
-        args.gain = gain.const_data_ptr<float>();
-        args.shift = shift.const_data_ptr<float>();
-        args.norm_groups = {21, gain.stride(0)};
-        Normalise(args, Current());
+  // Few rows, and so many that a warp takes two.
+  for (const auto& [rows, group] : {std::pair<int64_t, int64_t>{42, 7}, {8448, 8}}) {
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+      for (const int64_t width : {64, 256, 512, 640, 1536}) {
+        for (const bool simnorm : {false, true}) {
+          SCOPED_TRACE(testing::Message() << rows << " rows, " << type << " width " << width
+                                          << " simnorm " << simnorm);
+          // Rows of a wider matrix, in groups with a bias each, three of which have a gain; every
+          // group is written behind 2 other rows.
+          const at::Tensor wide = (3 * Normal({rows, width + 8})).to(type);
+          const at::Tensor x = wide.narrow(1, 8, width);
+          const at::Tensor bias = Normal({rows / group, width}),
+                           gain = Normal({rows / group / 3, width}),
+                           shift = Normal({rows / group / 3, width});
+          const at::Tensor y =
+              at::zeros({rows / group * (group + 2), width + 16}, gpu_.dtype(type));
+          NormArgs args;
+          args.bfloat16 = type == at::kBFloat16;
+          args.simnorm = simnorm;
+          args.rows = static_cast<int>(rows);
+          args.width = static_cast<int>(width);
+          args.x = x.data_ptr();
+          args.x_stride = x.stride(0);
+          args.y = y.data_ptr();
+          args.y_stride = y.stride(0);
+          args.to = {static_cast<int>(group), static_cast<int>(group) + 2, 2};
+          args.bias = bias.const_data_ptr<float>();
+          args.bias_groups = {static_cast<int>(group), bias.stride(0)};
+          args.gain = gain.const_data_ptr<float>();
+          args.shift = shift.const_data_ptr<float>();
+          args.norm_groups = {static_cast<int>(3 * group), gain.stride(0)};
+          Normalise(args, Current());
 
-        const at::Tensor product = x.to(at::kFloat) + bias.repeat_interleave(7, 0);
-        at::Tensor expected = at::layer_norm(product, {width}) * gain.repeat_interleave(21, 0) +
-                              shift.repeat_interleave(21, 0);
-        expected = simnorm ? at::softmax(expected.view({rows, -1, 8}), -1).view({rows, width})
-                           : at::mish(expected);
-        const at::Tensor actual =
-            y.view({6, 9, -1}).narrow(1, 2, 7).narrow(2, 0, width).reshape({rows, width});
-        // Rounding to bfloat16 is off by up to 2^-8 of the number.
-        const double rounding =
-            type == at::kFloat ? 0 : std::ldexp(expected.abs().max().item<double>(), -8);
-        EXPECT_LE(MaxError(actual, expected), 2e-5 + rounding);
-        EXPECT_EQ(y.view({6, 9, -1}).narrow(1, 0, 2).abs().max().item<float>(), 0);
-        EXPECT_EQ(y.narrow(1, width, 16).abs().max().item<float>(), 0);
+          const at::Tensor product = x.to(at::kFloat) + bias.repeat_interleave(group, 0);
+          at::Tensor expected =
+              at::layer_norm(product, {width}) * gain.repeat_interleave(3 * group, 0) +
+              shift.repeat_interleave(3 * group, 0);
+          expected = simnorm ? at::softmax(expected.view({rows, -1, 8}), -1).view({rows, width})
+                             : at::mish(expected);
+          const at::Tensor groups = y.view({rows / group, group + 2, -1});
+          const at::Tensor actual =
+              groups.narrow(1, 2, group).narrow(2, 0, width).reshape({rows, width});
+          // Rounding to bfloat16 is off by up to 2^-8 of the number.
+          const double largest = expected.abs().max().item<double>();
+          const double rounding = type == at::kFloat ? 0 : std::ldexp(largest, -8);
+          EXPECT_LE(MaxError(actual, expected), 2e-6 * std::max(10.0, largest) + rounding);
+          EXPECT_EQ(groups.narrow(1, 0, 2).abs().max().item<float>(), 0);
+          EXPECT_EQ(y.narrow(1, width, 16).abs().max().item<float>(), 0);
+        }
       }
     }
   }

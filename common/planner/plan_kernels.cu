@@ -10,6 +10,7 @@ constexpr unsigned kFull = 0xffffffffu;
 constexpr int kWarps = 4;  // Of blocks in which each warp takes a row.
 constexpr int kThreads = 32 * kWarps;
 constexpr int kMaxRowBlocks = 132 * 16;  // Then warps take several rows.
+constexpr int kManyRows = 132 * 32;      // Then a warp normalises two of them at once.
 
 // --- Random numbers. ---
 
@@ -68,6 +69,16 @@ __device__ float WarpSum(float x) {
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) x += __shfl_xor_sync(kFull, x, step);
   return x;
+}
+
+// Of several numbers at once.
+template <int kCount>
+__device__ void WarpSums(float (&x)[kCount]) {
+#pragma unroll
+  for (int step = 16; step > 0; step /= 2) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) x[i] += __shfl_xor_sync(kFull, x[i], step);
+  }
 }
 
 __device__ float WarpMax(float x) {
@@ -129,84 +140,122 @@ int Blocks(int64_t count, int per_block) {
   return static_cast<int>((count + per_block - 1) / per_block);
 }
 
-// --- LayerNorm and activation: a warp takes a row, a lane kOctets groups of 8 columns. ---
+// --- LayerNorm and activation: a warp takes kRows rows, a lane kOctets groups of 8 columns. ---
 
-template <typename T, int kOctets, bool kSimNorm>
+template <typename T, int kOctets, bool kSimNorm, int kRows>
 __global__ void __launch_bounds__(kThreads) NormaliseKernel(const NormArgs a) {
-  WaitForKernelBefore();
   const int lane = threadIdx.x % 32;
+  const int row = (blockIdx.x * kWarps + threadIdx.x / 32) * kRows;
+  if (row >= a.rows) return;
+  const T* in = static_cast<const T*>(a.x) + row * a.x_stride;
+  T* out = static_cast<T*>(a.y) + Map(a.to, row) * a.y_stride;
   const float inverse_width = 1.0f / static_cast<float>(a.width);
-  for (int row = blockIdx.x * kWarps + threadIdx.x / 32; row < a.rows; row += gridDim.x * kWarps) {
-    const T* in = static_cast<const T*>(a.x) + row * a.x_stride;
-    const float* bias = a.bias + Offset(a.bias_groups, row);
-    float x[kOctets][8];
+  const float* bias_row = a.bias + Offset(a.bias_groups, row);
+  const int64_t group = Offset(a.norm_groups, row);
+  float x[kRows][kOctets][8], bias[kOctets][8], gain[kOctets][8], shift[kOctets][8];
+  WaitForKernelBefore();
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
 #pragma unroll
     for (int i = 0; i < kOctets; ++i) {
       const int column = (i * 32 + lane) * 8;
-      if (column < a.width) Load(in + column, x[i]);
+      if (column < a.width) Load(in + r * a.x_stride + column, x[r][i]);
     }
-    float sum = 0;
+  }
+  // All at once, so that their latencies overlap.
 #pragma unroll
-    for (int i = 0; i < kOctets; ++i) {
-      const int column = (i * 32 + lane) * 8;
-      if (column >= a.width) continue;
-      float b[8];
-      Load(bias + column, b);
+  for (int i = 0; i < kOctets; ++i) {
+    const int column = (i * 32 + lane) * 8;
+    if (column >= a.width) continue;
+    Load(bias_row + column, bias[i]);
+    Load(a.gain + group + column, gain[i]);
+    Load(a.shift + group + column, shift[i]);
+  }
+
+  // The rows' sums side by side, so that their shuffles overlap.
+  float sum[kRows], square[kRows];
 #pragma unroll
-      for (int j = 0; j < 8; ++j) {
-        x[i][j] += b[j];
-        sum += x[i][j];
-      }
-    }
-    const float mean = WarpSum(sum) * inverse_width;
-    float square = 0;
+  for (int r = 0; r < kRows; ++r) {
+    sum[r] = 0;
 #pragma unroll
     for (int i = 0; i < kOctets; ++i) {
       if ((i * 32 + lane) * 8 >= a.width) continue;
 #pragma unroll
       for (int j = 0; j < 8; ++j) {
-        x[i][j] -= mean;
-        square += x[i][j] * x[i][j];
+        x[r][i][j] += bias[i][j];
+        sum[r] += x[r][i][j];
       }
     }
-    const float scale = rsqrtf(WarpSum(square) * inverse_width + 1e-5f);
-    const int64_t group = Offset(a.norm_groups, row);
-    T* out = static_cast<T*>(a.y) + Map(a.to, row) * a.y_stride;
+  }
+  WarpSums(sum);
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const float mean = sum[r] * inverse_width;
+    square[r] = 0;
+#pragma unroll
+    for (int i = 0; i < kOctets; ++i) {
+      if ((i * 32 + lane) * 8 >= a.width) continue;
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        x[r][i][j] -= mean;
+        square[r] += x[r][i][j] * x[r][i][j];
+      }
+    }
+  }
+  WarpSums(square);
+#pragma unroll
+  for (int r = 0; r < kRows; ++r) {
+    const float scale = rsqrtf(square[r] * inverse_width + 1e-5f);
 #pragma unroll
     for (int i = 0; i < kOctets; ++i) {
       const int column = (i * 32 + lane) * 8;
       if (column >= a.width) continue;
-      float gain[8], shift[8];
-      Load(a.gain + group + column, gain);
-      Load(a.shift + group + column, shift);
+      float(&y)[8] = x[r][i];
 #pragma unroll
-      for (int j = 0; j < 8; ++j) x[i][j] = x[i][j] * scale * gain[j] + shift[j];
+      for (int j = 0; j < 8; ++j) y[j] = y[j] * scale * gain[i][j] + shift[i][j];
       if constexpr (kSimNorm) {
-        float largest = x[i][0], total = 0;
+        float largest = y[0], total = 0;
 #pragma unroll
-        for (int j = 1; j < 8; ++j) largest = fmaxf(largest, x[i][j]);
+        for (int j = 1; j < 8; ++j) largest = fmaxf(largest, y[j]);
 #pragma unroll
         for (int j = 0; j < 8; ++j) {
-          x[i][j] = __expf(x[i][j] - largest);
-          total += x[i][j];
+          y[j] = __expf(y[j] - largest);
+          total += y[j];
         }
         const float inverse = __fdividef(1.0f, total);
 #pragma unroll
-        for (int j = 0; j < 8; ++j) x[i][j] *= inverse;
+        for (int j = 0; j < 8; ++j) y[j] *= inverse;
       } else {
 #pragma unroll
-        for (int j = 0; j < 8; ++j) x[i][j] = Mish(x[i][j]);
+        for (int j = 0; j < 8; ++j) y[j] = Mish(y[j]);
       }
-      Store(out + column, x[i]);
+      Store(out + r * a.y_stride + column, y);
     }
   }
 }
 
+template <typename T, int kOctets, int kRows>
+void StartNormalise(const NormArgs& a, cudaStream_t stream) {
+  Start(a.simnorm ? NormaliseKernel<T, kOctets, true, kRows>
+                  : NormaliseKernel<T, kOctets, false, kRows>,
+        Blocks(a.rows, kWarps * kRows), kThreads, 0, stream, a);
+}
+
+// Whether groups of `count` rows have the same parameters and are neighbours in y too.
+bool StayTogether(const NormArgs& a, int count) {
+  return a.rows % count == 0 && a.bias_groups.rows % count == 0 &&
+         a.norm_groups.rows % count == 0 && (a.to.from == a.to.to || a.to.from % count == 0);
+}
+
+// Many rows: two to a warp, which loads the parameters, six times the size of a row in bfloat16,
+// once for both. Few: one to a warp, so that all multiprocessors have some.
 template <typename T, int kOctets>
 void StartNormalise(const NormArgs& a, cudaStream_t stream) {
-  const int blocks = min(Blocks(a.rows, kWarps), kMaxRowBlocks);
-  Start(a.simnorm ? NormaliseKernel<T, kOctets, true> : NormaliseKernel<T, kOctets, false>, blocks,
-        kThreads, 0, stream, a);
+  if (a.rows >= kManyRows && StayTogether(a, 2)) {
+    StartNormalise<T, kOctets, 2>(a, stream);
+  } else {
+    StartNormalise<T, kOctets, 1>(a, stream);
+  }
 }
 
 template <typename T>
