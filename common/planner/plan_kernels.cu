@@ -417,10 +417,11 @@ __device__ float LaneSum(float x) {
 
 // The indices of the `count` largest of `size` keys, ascending; of equal keys the first. Keys of a
 // thread: numbers thread, thread + kRefitThreads, ...; absent ones are 0, and less than all others.
-constexpr int kKeys = kMaxSequences / kRefitThreads;
+template <int kKeys>
 __device__ void SelectLargest(const uint32_t (&key)[kKeys], int size, int count, int* selected) {
   __shared__ int of_warp[2][kRefitThreads / 32];
-  const int rounds = (size + kRefitThreads - 1) / kRefitThreads;
+  // Loops stay loops where they can: a block runs this once, and has to fetch the code first.
+  const int rounds = kKeys == 1 ? 1 : (size + kRefitThreads - 1) / kRefitThreads;
   const auto number_from = [&](uint32_t least) {
     int number = 0;
 #pragma unroll
@@ -429,10 +430,14 @@ __device__ void SelectLargest(const uint32_t (&key)[kKeys], int size, int count,
     }
     return number;
   };
-  uint32_t threshold = 0;  // The count-th largest key, bit by bit.
+  // The count-th largest key, bit by bit, or a smaller one that as many keys reach.
+  uint32_t threshold = 0;
+#pragma unroll 1
   for (int bit = 31; bit >= 0; --bit) {
     const uint32_t higher = threshold | (1u << bit);
-    if (number_from(higher) >= count) threshold = higher;
+    const int number = number_from(higher);
+    if (number >= count) threshold = higher;
+    if (number == count) break;
   }
   const int num_equal = count - (threshold == 0xffffffffu ? 0 : number_from(threshold + 1));
 
@@ -463,6 +468,7 @@ __device__ void SelectLargest(const uint32_t (&key)[kKeys], int size, int count,
   __syncthreads();
 }
 
+template <int kKeys>
 __global__ void __launch_bounds__(kRefitThreads) RefitKernel(const RefitArgs a) {
   WaitForKernelBefore();
   extern __shared__ float memory[];
@@ -629,8 +635,9 @@ void GatherHeads(const HeadsArgs& args, cudaStream_t stream) {
 }
 
 void RefitElites(const RefitArgs& args, cudaStream_t stream) {
-  Start(RefitKernel, args.observations, kRefitThreads, 3 * args.elites * sizeof(float), stream,
-        args);
+  Start(
+      args.sequences <= kRefitThreads ? RefitKernel<1> : RefitKernel<kMaxSequences / kRefitThreads>,
+      args.observations, kRefitThreads, 3 * args.elites * sizeof(float), stream, args);
 }
 
 }  // namespace pompc
