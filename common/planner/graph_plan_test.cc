@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <optional>
 #include <set>
@@ -129,6 +130,58 @@ TEST_F(GraphPlanTest, DecodesDiscountedSums) {
   const at::Tensor expected = base.view({10, 6}).narrow(1, 1, 5) + sum.view({10, 5});
   EXPECT_LE(MaxError(out.view({10, 6}).narrow(1, 1, 5), expected),
             1e-5 * expected.abs().max().item<double>());
+}
+
+TEST_F(GraphPlanTest, DrawsCandidates) {
+  const int64_t batch = 3, sequences = 300, proposals = 20, horizon = 2, latent = 16;
+  const int64_t candidates = sequences - proposals;
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    for (const int64_t action : {1, 6, 7}) {
+      SCOPED_TRACE(testing::Message() << type << " action " << action);
+      const at::TensorOptions typed = gpu_.dtype(type);
+      PlanControl control;
+      control.seed = 3;
+      const at::Tensor bytes = at::empty({sizeof(control)}, at::kByte);
+      std::memcpy(bytes.data_ptr(), &control, sizeof(control));
+      const at::Tensor on_gpu = bytes.to(at::kCUDA);
+      const at::Tensor mean = at::tanh(Normal({batch, horizon, action})) * 0.5,
+                       std = at::full_like(mean, 0.05);
+      const at::Tensor exact = at::full({batch, sequences, horizon, action}, 7, gpu_);
+      const at::Tensor first = at::full({2 * candidates, 8}, 7, typed),
+                       later = at::full({horizon - 1, 2 * candidates, latent + 8}, 7, typed);
+      SampleArgs args = {};
+      args.control = static_cast<const PlanControl*>(on_gpu.const_data_ptr());
+      args.mean = mean.const_data_ptr<float>();
+      args.std = std.const_data_ptr<float>();
+      args.out = {type == at::kBFloat16, exact.data_ptr<float>(),
+                  first.data_ptr(),      8,
+                  later.data_ptr(),      latent + 8};
+      args.first_observation = 1;
+      args.observations = 2;
+      args.horizon = horizon;
+      args.action = static_cast<int>(action);
+      args.latent = latent;
+      args.sequences = sequences;
+      args.proposals = proposals;
+      SampleCandidates(args, Current());
+
+      EXPECT_TRUE((exact[0] == 7).all().item<bool>());
+      EXPECT_TRUE((exact.narrow(1, 0, proposals) == 7).all().item<bool>());
+      const at::Tensor drawn = exact.narrow(0, 1, 2).narrow(1, proposals, candidates);
+      const at::Tensor eps = (drawn - mean.narrow(0, 1, 2).unsqueeze(1)) / 0.05;
+      EXPECT_NEAR(eps.mean().item<double>(), 0, 0.15);
+      EXPECT_NEAR(eps.std().item<double>(), 1, 0.1);
+      const at::Tensor inputs = drawn.flatten(0, 1).to(type);
+      EXPECT_TRUE(at::equal(first.narrow(1, 0, action), inputs.select(1, 0)));
+      EXPECT_TRUE(at::equal(later[0].narrow(1, latent, action), inputs.select(1, 1)));
+      EXPECT_TRUE((later.narrow(2, 0, latent) == 7).all().item<bool>());
+      // Up to a multiple of four, columns are written: with what weights of 0 ignore.
+      const int64_t padding = (action + 3) / 4 * 4 - action;
+      EXPECT_TRUE((first.narrow(1, action, padding) == 0).all().item<bool>());
+      EXPECT_TRUE(
+          (first.narrow(1, action + padding, 8 - action - padding) == 7).all().item<bool>());
+    }
+  }
 }
 
 TEST_F(GraphPlanTest, RefitsLikeTheOperators) {

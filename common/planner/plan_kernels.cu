@@ -133,6 +133,15 @@ __device__ void Store(__nv_bfloat16* p, const float (&x)[8]) {
   for (int i = 0; i < 4; ++i) pairs[i] = __floats2bfloat162_rn(x[2 * i], x[2 * i + 1]);
   *reinterpret_cast<uint4*>(p) = *reinterpret_cast<const uint4*>(pairs);
 }
+// Four, aligned as one.
+__device__ void StoreFour(float* p, const float (&x)[4]) {
+  *reinterpret_cast<float4*>(p) = make_float4(x[0], x[1], x[2], x[3]);
+}
+__device__ void StoreFour(__nv_bfloat16* p, const float (&x)[4]) {
+  const __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(x[0], x[1]),
+                                   __floats2bfloat162_rn(x[2], x[3])};
+  *reinterpret_cast<uint2*>(p) = *reinterpret_cast<const uint2*>(pairs);
+}
 __device__ void StoreOne(float* p, float x) { *p = x; }
 __device__ void StoreOne(__nv_bfloat16* p, float x) { *p = __float2bfloat16_rn(x); }
 
@@ -285,40 +294,56 @@ __global__ void BeginKernel(const BeginArgs a) {
   a.std[i] = a.max_std;
 }
 
-// A thread draws four dimensions of one action.
+// Two neighbours, the second only if `both`; one access if they are `aligned`.
+__device__ float2 LoadPair(const float* p, bool aligned, bool both) {
+  if (aligned) return *reinterpret_cast<const float2*>(p);
+  return make_float2(p[0], both ? p[1] : 0.0f);
+}
+__device__ void StorePair(float* p, bool aligned, bool both, float2 x) {
+  if (aligned) {
+    *reinterpret_cast<float2*>(p) = x;
+  } else {
+    p[0] = x.x;
+    if (both) p[1] = x.y;
+  }
+}
+
+// A thread draws four dimensions of one action; a row of blocks all of an observation.
 template <typename T>
 __global__ void SampleKernel(const SampleArgs a) {
   WaitForKernelBefore();
   const int quads = (a.action + 3) / 4, candidates = a.sequences - a.proposals;
-  const int total = a.observations * candidates * a.horizon * quads;
-  for (int i = blockIdx.x * blockDim.x + threadIdx.x; i < total; i += gridDim.x * blockDim.x) {
-    const int d = i % quads * 4, step = i / quads % a.horizon;
-    const int row = i / quads / a.horizon;  // Of [observations, candidates].
-    const int observation = a.first_observation + row / candidates;
-    const int sequence = a.proposals + row % candidates;
-    const float4 eps4 = Normal4(a.control->seed, kCandidate, a.iteration, observation,
-                                i - row / candidates * (candidates * a.horizon * quads));
-    const float eps[4] = {eps4.x, eps4.y, eps4.z, eps4.w};
-    const int moment = (observation * a.horizon + step) * a.action + d;
-    float* exact =
-        a.out.exact +
-        ((static_cast<int64_t>(observation) * a.sequences + sequence) * a.horizon + step) *
-            a.action +
-        d;
-    T* input = step == 0
-                   ? static_cast<T*>(a.out.first) + row * a.out.first_stride + d
-                   : static_cast<T*>(a.out.later) +
-                         (static_cast<int64_t>(step - 1) * a.observations * candidates + row) *
-                             a.out.later_stride +
-                         a.latent + d;
+  const int i = blockIdx.x * blockDim.x + threadIdx.x;  // Of [candidates, horizon, quads].
+  if (i >= candidates * a.horizon * quads) return;
+  const int d = i % quads * 4, step = i / quads % a.horizon, candidate = i / quads / a.horizon;
+  const int observation = a.first_observation + blockIdx.y;
+  const float4 eps4 = Normal4(a.control->seed, kCandidate, a.iteration, observation, i);
+  const float eps[4] = {eps4.x, eps4.y, eps4.z, eps4.w};
+  const int moment = (observation * a.horizon + step) * a.action + d;
+  float* exact =
+      a.out.exact +
+      ((static_cast<int64_t>(observation) * a.sequences + a.proposals + candidate) * a.horizon +
+       step) *
+          a.action +
+      d;
+  const bool aligned = a.action % 2 == 0;
+  float value[4] = {};
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      if (d + j >= a.action) break;
-      const float value = ClampToUnit(a.mean[moment + j] + a.std[moment + j] * eps[j]);
-      exact[j] = value;
-      StoreOne(input + j, value);
-    }
+  for (int j = 0; j < 4; j += 2) {
+    if (d + j >= a.action) break;
+    const bool both = d + j + 1 < a.action;
+    const float2 mean = LoadPair(a.mean + moment + j, aligned, both);
+    const float2 std = LoadPair(a.std + moment + j, aligned, both);
+    value[j] = ClampToUnit(mean.x + std.x * eps[j]);
+    if (both) value[j + 1] = ClampToUnit(mean.y + std.y * eps[j + 1]);
+    StorePair(exact + j, aligned, both, make_float2(value[j], value[j + 1]));
   }
+  const int64_t row = static_cast<int64_t>(blockIdx.y) * candidates + candidate;
+  const int64_t rows = static_cast<int64_t>(a.observations) * candidates;
+  StoreFour(step == 0 ? static_cast<T*>(a.out.first) + row * a.out.first_stride + d
+                      : static_cast<T*>(a.out.later) +
+                            ((step - 1) * rows + row) * a.out.later_stride + a.latent + d,
+            value);
 }
 
 template <typename T>
@@ -613,10 +638,10 @@ void BeginPlan(const BeginArgs& args, cudaStream_t stream) {
 }
 
 void SampleCandidates(const SampleArgs& args, cudaStream_t stream) {
-  const int64_t count = static_cast<int64_t>(args.observations) *
-                        (args.sequences - args.proposals) * args.horizon * ((args.action + 3) / 4);
-  Start(args.out.bfloat16 ? SampleKernel<__nv_bfloat16> : SampleKernel<float>, ElementBlocks(count),
-        kElementThreads, 0, stream, args);
+  const int64_t count = static_cast<int64_t>(args.sequences - args.proposals) * args.horizon *
+                        ((args.action + 3) / 4);
+  Start(args.out.bfloat16 ? SampleKernel<__nv_bfloat16> : SampleKernel<float>,
+        dim3(Blocks(count, kElementThreads), args.observations), kElementThreads, 0, stream, args);
 }
 
 void DrawPolicyActions(const PolicyArgs& args, cudaStream_t stream) {

@@ -84,7 +84,8 @@ struct ActionOutputs {
   int64_t later_stride = 0;
 };
 
-// Candidates: clamp(mean + std eps, -1, 1). NaN stays.
+// Candidates: clamp(mean + std eps, -1, 1). NaN stays. Columns of `out.first` and `out.later`
+// behind the last action, up to a multiple of four, become 0.
 struct SampleArgs {
   const PlanControl* control;
   const float *mean, *std;  // [E, H, A]
