@@ -69,7 +69,7 @@ class CpuCollective final : public Collective {
                              [](const auto& inputs) { return at::cat(inputs); });
   }
 
-  void Abort() override { meeting_->Abort(); }
+  void Abort(const absl::Status& /*reason*/) override { meeting_->Abort(); }
 
  private:
   const std::shared_ptr<Meeting> meeting_;

@@ -8,7 +8,7 @@
 // the host waits only in the first call of its kind, for the others to make it. On the CPU it
 // blocks until all ranks have made the call. After it, all have the same bits.
 //
-// Thread-safety: one thread a rank; Abort() may come from any.
+// Thread-safety: one thread a rank.
 // Errors: c10::Error, from LibTorch's edge to that of Updater: a failed transfer, or Abort().
 #ifndef POMPC_LEARNER_CORE_COLLECTIVE_H_
 #define POMPC_LEARNER_CORE_COLLECTIVE_H_
@@ -17,6 +17,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/model/tensor.h"
 
@@ -35,31 +36,12 @@ class Collective {
   // [n, ...] -> [N n, ...], those of all ranks in their order.
   virtual at::Tensor Gather(const at::Tensor& t) = 0;
 
-  // For a rank that cannot make its calls, about each rank's Collective: whoever waits gives up.
-  // Results are void, later calls throw. May be repeated.
-  virtual void Abort() = 0;
-
-  // Lives while the rank gives work to its device that may hold recorded calls, which cannot throw:
-  // the constructor does so for them, and Abort() lets the work be given first.
-  class Giving {
-   public:
-    explicit Giving(Collective* collective) : collective_(collective) {
-      if (collective_ != nullptr) collective_->Begin();
-    }
-    ~Giving() {
-      if (collective_ != nullptr) collective_->End();
-    }
-    Giving(const Giving&) = delete;
-    Giving& operator=(const Giving&) = delete;
-
-   private:
-    Collective* const collective_;  // May be null: then nothing is done.
-  };
+  // For a rank that has failed with `reason` and so will not make its calls, which the others wait
+  // for. On the CPU those and all later calls throw. A GPU that waits for another cannot be called
+  // off reliably: there this logs the reason and ends the process, with 1.
+  virtual void Abort(const absl::Status& reason) = 0;
 
  private:
-  virtual void Begin() {}
-  virtual void End() {}
-
   const int64_t rank_, size_;
 };
 

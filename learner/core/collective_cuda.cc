@@ -2,18 +2,14 @@
 #include <c10/util/Exception.h>
 #include <nccl.h>
 
-#include "absl/base/thread_annotations.h"
+#include <cstdlib>
+
 #include "absl/strings/str_cat.h"
-#include "absl/synchronization/mutex.h"
-#include "common/base/clock.h"
+#include "common/base/log.h"
 #include "learner/core/collective.h"
 
 namespace pompc {
 namespace {
-
-// To give an update takes a millisecond, to record one less than a second. What takes this long
-// waits for a rank that may not come.
-constexpr absl::Duration kStuck = absl::Seconds(3);
 
 ncclDataType_t TypeOf(const at::Tensor& t) {
   TORCH_CHECK(t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble,
@@ -25,10 +21,8 @@ class NcclCollective final : public Collective {
  public:
   NcclCollective(int64_t rank, int64_t size, ncclComm_t communicator)
       : Collective(rank, size), communicator_(communicator) {}
-  // What is recorded with it must be freed by now, or never if it was aborted: freeing reads it.
-  ~NcclCollective() override {
-    if (!aborted_) ncclCommDestroy(communicator_);
-  }
+  // What is recorded with it must be freed by now.
+  ~NcclCollective() override { ncclCommDestroy(communicator_); }
 
   void Mean(const at::Tensor& t) override {
     TORCH_CHECK(t.is_contiguous());
@@ -50,48 +44,23 @@ class NcclCollective final : public Collective {
     return gathered;
   }
 
-  void Abort() override {
-    {
-      absl::MutexLock lock(&mu_);
-      if (aborted_) return;
-      aborted_ = true;
-      // NCCL frees the communicator, so nobody may be about to use it; who is stuck in a call is
-      // not.
-      const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return giving_ == 0; };
-      RealClock()->AwaitUntil(&mu_, absl::Condition(&idle), RealClock()->Now() + kStuck);
-    }
-    ncclCommAbort(communicator_);
+  // ncclCommAbort() did not come back within 20 s where it was tried: a peer was still in NCCL's
+  // set-up of its first call.
+  void Abort(const absl::Status& reason) override {
+    POMPC_LOG(ERROR) << "a rank of the update has failed, which ends the process rank=" << rank()
+                     << " status=" << reason;
+    std::_Exit(1);
   }
 
  private:
-  void Begin() override {
-    absl::MutexLock lock(&mu_);
-    CheckAborted();
-    ++giving_;
-  }
-  void End() override {
-    absl::MutexLock lock(&mu_);
-    --giving_;
-  }
-
-  void CheckAborted() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    TORCH_CHECK(!aborted_, "another rank of the update has failed");
-  }
-
   template <typename Give>
   void Call(const Give& give) {
-    const Giving giving(this);
     const ncclResult_t result = give(c10::cuda::getCurrentCUDAStream().stream());
-    absl::MutexLock lock(&mu_);
-    CheckAborted();
     TORCH_CHECK(result == ncclSuccess, "NCCL: ", ncclGetErrorString(result), ": ",
                 ncclGetLastError(communicator_));
   }
 
   const ncclComm_t communicator_;
-  absl::Mutex mu_;
-  bool aborted_ ABSL_GUARDED_BY(mu_) = false;
-  int giving_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
 }  // namespace

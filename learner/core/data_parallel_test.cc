@@ -2,7 +2,8 @@
 // over NCCL where there are two GPUs.
 //
 // Tolerances, of the largest element: sums in another order, in float64. In float32 they grow with
-// each step of Adam, which gives small and large gradients the same step.
+// each step of Adam, which gives small and large gradients the same step, and with each plan, which
+// ranks sequences.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -81,7 +82,7 @@ class Ranks {
         GeneratorNoise noise(seed, options_[r]);
         results[r] = updaters_[r]->Update(request, batch, noise);
         if (results[r].ok()) return;
-        for (const auto& collective : collectives_) collective->Abort();
+        collectives_[r]->Abort(results[r].status());
       });
     }
     for (Thread& thread : threads) thread.Join();
@@ -264,7 +265,7 @@ TEST_P(GpuDataParallelKindTest, InFloat32TheyDifferByRoundingAlone) {
                  .dtype = at::kFloat,
                  .record = GetParam(),
                  .num_updates = 18,
-                 .tolerance = 1e-3};
+                 .tolerance = 1e-2};
     test.config.mutable_learner()->set_matmul_precision(v1::FP32);
     test.config.mutable_actor()->set_matmul_precision(v1::FP32);  // Of reanalyze.
     if (std::string_view(preset) == "pompc") test.config.mutable_learning()->set_target_kl(0.5);
@@ -272,20 +273,11 @@ TEST_P(GpuDataParallelKindTest, InFloat32TheyDifferByRoundingAlone) {
   }
 }
 
-TEST_F(GpuDataParallelTest, ARankThatFailsEndsTheUpdateOfAll) {
-  for (const int updates : {0, 6}) {  // Without and with recorded ones.
-    SCOPED_TRACE(updates);
-    // Never freed: what is recorded cannot be once it was aborted.
-    Ranks& ranks = *new Ranks(SmallConfig(), devices_, at::kFloat);
-    const Batch batch = RandomBatch(kWindows, 1);
-    for (int i = 0; i < updates; ++i) {
-      for (const auto& result : ranks.Update({}, batch, 2)) ASSERT_TRUE(result.ok());
-    }
-    const auto results = ranks.Update({}, batch, 2, /*broken=*/1);
-    EXPECT_EQ(results[1].status().code(), absl::StatusCode::kInvalidArgument);
-    at::zeros({1}, devices_[0]).item<float>();  // The device is done, with whatever result.
-    for (const auto& result : ranks.Update({}, batch, 2)) EXPECT_FALSE(result.ok());
-  }
+TEST_F(GpuDataParallelTest, ARankThatFailsEndsTheProcess) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  Ranks ranks(SmallConfig(), devices_, at::kFloat);
+  EXPECT_EXIT(ranks.Update({}, RandomBatch(kWindows, 1), 2, /*broken=*/1),
+              ::testing::ExitedWithCode(1), "rank=1 status=INVALID_ARGUMENT");
 }
 
 }  // namespace

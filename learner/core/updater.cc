@@ -210,7 +210,6 @@ absl::StatusOr<UpdateResult> Updater::UpdateOrThrow(const UpdateRequest& request
   UpdateGraph* const graph = graphs_[static_cast<size_t>(request.kind)].get();
   at::Tensor computed;
   if (graph != nullptr) {
-    const Collective::Giving giving(collective_);
     computed = graph->Run(batch, draws, [this, kind = request.kind](const Batch& b, Noise& n) {
       return Compute(kind, b, n);
     });

@@ -26,7 +26,8 @@ absl::StatusOr<std::vector<at::Device>> FindLearnerDevices(const v1::LearnerConf
 }
 
 ParallelUpdater::Rank::Rank(const BatchShape& shape, at::Device on, int64_t rank, int64_t ranks)
-    : device(on),
+    : index(static_cast<size_t>(rank)),
+      device(on),
       stager(shape, device, rank, ranks),
       noise(0, at::TensorOptions(at::kFloat).device(device)) {}
 
@@ -65,14 +66,6 @@ absl::StatusOr<std::unique_ptr<ParallelUpdater>> ParallelUpdater::Create(
   return parallel;
 }
 
-ParallelUpdater::~ParallelUpdater() {
-  if (failure().ok() || collectives_.empty() || ranks_[0]->device.is_cpu()) return;
-  // Communicators that were aborted are gone: recorded updates, which use them, cannot be freed.
-  for (const std::unique_ptr<Rank>& rank : ranks_) {
-    [[maybe_unused]] Updater* const never_freed = rank->updater.release();
-  }
-}
-
 void ParallelUpdater::AwaitRoom() {
   for (const std::unique_ptr<Rank>& rank : ranks_) rank->stager.AwaitRoom();
 }
@@ -109,14 +102,13 @@ absl::StatusOr<UpdateResult> ParallelUpdater::UpdateRank(Rank& rank, const Task&
   };
   absl::StatusOr<UpdateResult> result = update();
   if (result.ok()) return result;
+  const absl::Status reason(result.status().code(), absl::StrCat("on ", rank.device.str(), ": ",
+                                                                 result.status().message()));
   {
     absl::MutexLock lock(&mu_);
-    if (failure_.ok()) {
-      failure_ = absl::Status(result.status().code(), absl::StrCat("on ", rank.device.str(), ": ",
-                                                                   result.status().message()));
-    }
+    if (failure_.ok()) failure_ = reason;
   }
-  for (const std::unique_ptr<Collective>& collective : collectives_) collective->Abort();
+  if (!collectives_.empty()) collectives_[rank.index]->Abort(reason);
   return result;
 }
 

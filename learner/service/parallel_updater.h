@@ -42,14 +42,14 @@ class ParallelUpdater {
   static absl::StatusOr<std::unique_ptr<ParallelUpdater>> Create(
       const v1::RunConfig& config, const BatchShape& shape, const std::vector<at::Device>& devices,
       Clock* clock);
-  ~ParallelUpdater();
 
   // Blocks while a device is as many batches behind as a BatchStager lets it, as Update() does.
   void AwaitRoom();
 
   // Makes one update with the batch, which is copied first (on a CPU: read until this returns), and
   // waits until it is given to all devices. Errors: those of BatchStager::Stage() and
-  // Updater::Update(), of the rank that failed first; then no further update can be made.
+  // Updater::Update(), of the rank that failed first; then no further update can be made. Several
+  // GPUs end the process then (Collective::Abort()).
   absl::StatusOr<UpdateResult> Update(const UpdateRequest& request, ColumnBatch& columns);
 
   // As Updater::Restore(), on all devices.
@@ -67,6 +67,7 @@ class ParallelUpdater {
     Rank(const BatchShape& shape, at::Device device, int64_t rank, int64_t ranks);
     ~Rank();
 
+    const size_t index;
     const at::Device device;
     std::unique_ptr<Updater> updater;
     BatchStager stager;
