@@ -264,8 +264,9 @@ TEST_P(GpuDataParallelKindTest, InFloat32TheyDifferByRoundingAlone) {
                  .devices = devices_,
                  .dtype = at::kFloat,
                  .record = GetParam(),
-                 .num_updates = 18,
-                 .tolerance = 1e-2};
+                 .num_updates = 18};
+    // Plans choose elites, of which rounding may exchange one.
+    test.tolerance = std::string_view(preset) == "pompc" ? 1e-2 : 1e-3;
     test.config.mutable_learner()->set_matmul_precision(v1::FP32);
     test.config.mutable_actor()->set_matmul_precision(v1::FP32);  // Of reanalyze.
     if (std::string_view(preset) == "pompc") test.config.mutable_learning()->set_target_kl(0.5);
