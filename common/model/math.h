@@ -22,7 +22,8 @@ at::Tensor LogStd(const at::Tensor& x, LogStdRange range);  // min + (max - min)
 
 // log N(mean + eps std; mean, std), summed over A. [.., A] -> [..].
 at::Tensor GaussianLogProb(const at::Tensor& eps, const at::Tensor& log_std);
-// TD-M(PC)^2's version: A (sum_A(-eps^2/2 - log_std) - log(2 pi)/2), the constant once.
+// Of the published codes with a tanh correction (TD-M(PC)^2, TD-MPC2 before 32fc2bd): A
+// (sum_A(-eps^2/2 - log_std) - log(2 pi)/2), the constant once.
 at::Tensor ScaledGaussianLogProb(const at::Tensor& eps, const at::Tensor& log_std);
 // What tanh takes off the log density: sum_A log(relu(1 - a^2) + 1e-6), a = tanh(u). -> [..].
 at::Tensor SquashCorrection(const at::Tensor& action);
