@@ -85,8 +85,6 @@ absl::StatusOr<UpdateResult> ParallelUpdater::Update(const UpdateRequest& reques
 
 void ParallelUpdater::Work(Rank& rank) {
   at::set_num_threads(threads_);  // Of this thread.
-  c10::OptionalDeviceGuard current;
-  if (rank.device.has_index()) current.reset_device(rank.device);
   while (true) {
     const absl::StatusOr<Task> task = rank.tasks.Pop();
     if (!task.ok() || !rank.results.Push(UpdateRank(rank, *task)).ok()) return;
@@ -94,6 +92,8 @@ void ParallelUpdater::Work(Rank& rank) {
 }
 
 absl::StatusOr<UpdateResult> ParallelUpdater::UpdateRank(Rank& rank, const Task& task) {
+  c10::OptionalDeviceGuard current;  // Kernels of our own run on the current device.
+  if (rank.device.has_index()) current.reset_device(rank.device);
   const auto update = [&]() -> absl::StatusOr<UpdateResult> {
     POMPC_ASSIGN_OR_RETURN(Batch batch, rank.stager.Stage(*task.columns));
     const auto number = static_cast<uint64_t>(rank.updater->updates());

@@ -118,13 +118,15 @@ TEST_F(ParallelUpdaterTest, AllRanksGoOnFromTheCheckpointOfAnotherNumberOfThem) 
       Close(after->updater().parameters()->flat(), before->updater().parameters()->flat(), 1e-3));
 }
 
-TEST_F(ParallelUpdaterTest, ABatchThatIsNoneEndsTheUpdateOfAllRanks) {
+TEST_F(ParallelUpdaterTest, ABatchThatIsNoneEndsAllUpdates) {
   const auto updater = Make(2);
   ColumnBatch columns = RandomColumns(shape_, 1);
   columns.columns.pop_back();
   const absl::Status status = updater->Update({}, columns).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);
   EXPECT_THAT(std::string(status.message()), HasSubstr("on cpu: replay sent"));
+  columns = RandomColumns(shape_, 1);
+  EXPECT_EQ(updater->Update({}, columns).status(), status);
 }
 
 }  // namespace
