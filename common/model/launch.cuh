@@ -7,7 +7,7 @@
 
 namespace pompc {
 
-// Comes first in every kernel: from here on the kernel before it has finished, and so have those
+// Comes before a kernel touches memory, in a warp of each block at least: from here on the kernel before it has finished, and so have those
 // before that one; and the next one may be set up. Only what is built for Hopper has this.
 inline __device__ void WaitForKernelBefore() {
 #if __CUDA_ARCH__ == 900

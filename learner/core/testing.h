@@ -41,6 +41,7 @@ inline v1::RunConfig FamilyConfig(std::string_view preset) {
   }
   if (preset == "tdmpc2") learning.set_kl_weight(0);
   if (preset == "tdmpc2") learning.set_policy_loss_on_last_latent(true);
+  if (preset == "tdmpc2") learning.set_entropy_tanh_correction(true);
   if (preset == "tdmpc_square") {
     learning.set_divergence(v1::LearningConfig::CROSS_ENTROPY);
     learning.set_prior_source(v1::LearningConfig::REPLAY);
