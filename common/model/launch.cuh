@@ -7,8 +7,9 @@
 
 namespace pompc {
 
-// Comes before a kernel touches memory, in a warp of each block at least: from here on the kernel before it has finished, and so have those
-// before that one; and the next one may be set up. Only what is built for Hopper has this.
+// Comes before a kernel touches memory, in a warp of each block at least: from here on the kernel
+// before it has finished, and so have those before that one; and the next one may be set up. Only
+// what is built for Hopper has this.
 inline __device__ void WaitForKernelBefore() {
 #if __CUDA_ARCH__ == 900
   cudaGridDependencySynchronize();
