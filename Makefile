@@ -15,7 +15,7 @@ test: build
 	ctest --preset $(PRESET) -j $(JOBS) --no-tests=error
 
 test-deploy: build
-	@for t in $(deploy_tests); do echo "$$t"; POMPC_BUILD=$(CURDIR)/$(build) $$t || exit 1; done
+	@for t in $(deploy_tests); do echo "$$t"; POMPC_BUILD=$(CURDIR)/$(build) tests/in_own_folder.sh $$t || exit 1; done
 
 build: setup
 	@cmake --preset $(PRESET) > $(build).log 2>&1 || { cat $(build).log; exit 1; }
