@@ -7,6 +7,9 @@
 // Where a graph is recorded on Hopper, kernels are set up while the one before them runs
 // (programmatic dependent launch).
 //
+// Where to look: plan_kernels_norm.cu, _actions.cu, _values.cu and _refit.cu; what they share is in
+// plan_device.cuh.
+//
 // Shapes: E observations, N sequences of each, P of them proposals (which come first), S = N - P
 //   candidates, H horizon, A action size, L latent size.
 // Random numbers: Philox4x32-10 (Salmon et al., SC 2011); key = the plan's seed, counter = (number,
