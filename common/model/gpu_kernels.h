@@ -2,6 +2,9 @@
 // kernels and walk memory several times: the counterparts of kernels.h on a GPU. Matrix products
 // stay with cuBLAS.
 //
+// Where to look: gpu_kernels_layers.cu, _two_hot.cu, _policy.cu, _reductions.cu and _buffers.cu;
+// what they share is in gpu_device.cuh.
+//
 // Shapes: float32; H heads, R rows of each head, C columns. `cols` at most kMaxNormCols or
 //   kMaxBins. All pointers are to device memory.
 // Thread-safety and blocking: each function launches on `stream` and returns; it throws nothing and

@@ -26,6 +26,7 @@ else()
 endif()
 pompc_library(fused_layers SOURCES branch.cc fused_layers.cc packed_mlp.cc ${gpu_layers} DEPS kernels TORCH)
 if(POMPC_CUDA)
-  pompc_cuda_sources(fused_layers gpu_kernels.cu)
+  pompc_cuda_sources(fused_layers gpu_kernels_buffers.cu gpu_kernels_layers.cu gpu_kernels_policy.cu
+    gpu_kernels_reductions.cu gpu_kernels_two_hot.cu)
 endif()
 pompc_test(fused_layers_test SOURCES branch_test.cc fused_layers_test.cc DEPS fused_layers TORCH)
