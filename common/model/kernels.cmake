@@ -20,7 +20,7 @@ pompc_test(kernels_test SOURCES kernels_test.cc DEPS base kernels TORCH)
 
 # Differentiable layers on those kernels.
 if(POMPC_CUDA)
-  set(gpu_layers gpu_layers_cuda.cc)
+  set(gpu_layers gpu_layers_cuda.cc gpu_layers_linear.cc gpu_layers_policy.cc gpu_layers_two_hot.cc)
 else()
   set(gpu_layers gpu_layers_none.cc)
 endif()
