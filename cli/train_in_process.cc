@@ -60,8 +60,8 @@ class Recorder {
 
   absl::Status Add(const InProcessRun::Progress& progress) {
     if (!progress.episodes.empty()) {
-      POMPC_RETURN_IF_ERROR(
-          records_->AddReport({progress.episodes.begin(), progress.episodes.end()}, {}, Moment()));
+      POMPC_RETURN_IF_ERROR(records_->AddReport(
+          {progress.episodes.begin(), progress.episodes.end()}, {}, [this] { return Moment(); }));
     }
     for (const v1::Episode& episode : progress.episodes) {
       returns_.push_back(episode.return_());
@@ -77,7 +77,7 @@ class Recorder {
       return absl::InternalError(absl::StrCat("training diverged: ", StatName(static_cast<Stat>(i)),
                                               " is ", values[i], " at update ", status_.updates()));
     }
-    return records_->AddLosses(values, Moment());
+    return records_->AddLosses(values, [this] { return Moment(); });
   }
 
   // videos: null for none.
@@ -98,7 +98,8 @@ class Recorder {
     status_.set_evaluation_return(mean);
     status_.set_best_evaluation_return(first ? mean
                                              : std::max(mean, status_.best_evaluation_return()));
-    return records_->AddReport({episodes.begin(), episodes.end()}, {evaluation}, Moment());
+    return records_->AddReport({episodes.begin(), episodes.end()}, {evaluation},
+                               [this] { return Moment(); });
   }
 
   // Prints a line now and then, at once if `now`.

@@ -71,7 +71,8 @@ EpisodeLog::EpisodeLog(const v1::RunConfig& config, const v1::RunBooks& books, R
   }
 }
 
-absl::Status EpisodeLog::Report(const v1::ReportEpisodesRequest& request, const RunMoment& now) {
+absl::Status EpisodeLog::Report(const v1::ReportEpisodesRequest& request,
+                                absl::FunctionRef<RunMoment()> moment) {
   if (request.reporter_id() == 0) return absl::InvalidArgumentError("reporter_id: 0 is not one");
   if (request.sequence() == 0) {
     return absl::InvalidArgumentError("sequence: 0; the first of a reporter is 1");
@@ -103,7 +104,7 @@ absl::Status EpisodeLog::Report(const v1::ReportEpisodesRequest& request, const 
     evaluations.push_back(std::move(evaluation));
     evaluation = {};
   }
-  if (const absl::Status added = records_->AddReport(request.episodes(), evaluations, now);
+  if (const absl::Status added = records_->AddReport(request.episodes(), evaluations, moment);
       !added.ok()) {
     POMPC_LOG(ERROR) << "cannot record episodes status=" << added;
     return absl::UnavailableError(added.message());

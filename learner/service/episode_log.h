@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
@@ -33,8 +34,10 @@ class EpisodeLog {
 
   // A report counts as a whole or, on an error, not at all. INVALID_ARGUMENT, naming the field that
   // is out of range. UNAVAILABLE: closed, or it cannot be recorded (a full disk...); to be sent
-  // again. A report seen before is OK and changes nothing.
-  absl::Status Report(const v1::ReportEpisodesRequest& request, const RunMoment& now);
+  // again. A report seen before is OK and changes nothing. moment: as of RunRecords::AddReport(),
+  // and it must not call this.
+  absl::Status Report(const v1::ReportEpisodesRequest& request,
+                      absl::FunctionRef<RunMoment()> moment);
 
   // Blocks until an evaluation of parameter version `version` is complete, or `deadline`; returns
   // whether it is.

@@ -18,14 +18,14 @@ using ::pompc::testing::Report;
 using ::pompc::testing::TestEpisode;
 using ::testing::HasSubstr;
 
-const RunMoment kNow = {.decisions = 1000, .updates = 900, .seconds = 12.5};
+RunMoment Now() { return {.decisions = 1000, .updates = 900, .seconds = 12.5}; }
 
 TEST(EpisodeLogTest, AReportSentAgainCountsOnce) {
   testing::TestFront front;
   const auto report = Report(8, 1, {TestEpisode(v1::ACTOR, 10), TestEpisode(v1::ACTOR, 20)});
-  EXPECT_TRUE(front->episodes.Report(report, kNow).ok());
-  EXPECT_TRUE(front->episodes.Report(report, kNow).ok());
-  EXPECT_TRUE(front->episodes.Report(Report(9, 1, {TestEpisode(v1::ACTOR, 30)}), kNow).ok());
+  EXPECT_TRUE(front->episodes.Report(report, Now).ok());
+  EXPECT_TRUE(front->episodes.Report(report, Now).ok());
+  EXPECT_TRUE(front->episodes.Report(Report(9, 1, {TestEpisode(v1::ACTOR, 30)}), Now).ok());
   v1::RunStatus status;
   front->episodes.FillStatus(&status);
   EXPECT_EQ(status.episodes(), 3);
@@ -35,21 +35,21 @@ TEST(EpisodeLogTest, AReportSentAgainCountsOnce) {
 
 TEST(EpisodeLogTest, AnEvaluationIsTheMeanOverItsEpisodesInHoweverManyReports) {
   testing::TestFront front;
-  EXPECT_TRUE(front->episodes.Report(Report(7, 1, {TestEpisode(v1::ACTOR, 10)}), kNow).ok());
+  EXPECT_TRUE(front->episodes.Report(Report(7, 1, {TestEpisode(v1::ACTOR, 10)}), Now).ok());
   EXPECT_FALSE(front->episodes.evaluator_reported());
-  EXPECT_TRUE(front->episodes.Report(Report(8, 1, {TestEpisode(v1::EVALUATOR, 10)}), kNow).ok());
+  EXPECT_TRUE(front->episodes.Report(Report(8, 1, {TestEpisode(v1::EVALUATOR, 10)}), Now).ok());
   EXPECT_TRUE(front->episodes.evaluator_reported());
   v1::RunStatus status;
   front->episodes.FillStatus(&status);
   EXPECT_EQ(status.evaluation_decisions(), -1);
   EXPECT_FALSE(front->episodes.AwaitEvaluation(3, RealClock()->Now()));
-  EXPECT_TRUE(front->episodes.Report(Report(8, 2, {TestEpisode(v1::EVALUATOR, 30)}), kNow).ok());
+  EXPECT_TRUE(front->episodes.Report(Report(8, 2, {TestEpisode(v1::EVALUATOR, 30)}), Now).ok());
   EXPECT_TRUE(front->episodes.AwaitEvaluation(3, RealClock()->Now()));
   EXPECT_TRUE(
       front->episodes
           .Report(
               Report(8, 3, {TestEpisode(v1::EVALUATOR, 1, 4), TestEpisode(v1::EVALUATOR, 3, 4)}),
-              kNow)
+              Now)
           .ok());
   front->episodes.FillStatus(&status);
   EXPECT_EQ(status.evaluation_return(), 2);
@@ -92,7 +92,7 @@ TEST(EpisodeLogTest, AReportThatCannotBeRecordedIsToBeSentAgainAndThenCountsOnce
   // The second time they fit, but not the three objects of records.jsonl.
   for (const int64_t room : {85, 200}) {
     FullDisk full(before.record_bytes().at("returns.csv") + room);
-    EXPECT_TRUE(absl::IsUnavailable(front->episodes.Report(report, kNow)));
+    EXPECT_TRUE(absl::IsUnavailable(front->episodes.Report(report, Now)));
   }
   front->episodes.FillBooks(&after);
   EXPECT_EQ(after.training_episodes(), 0);
@@ -101,7 +101,7 @@ TEST(EpisodeLogTest, AReportThatCannotBeRecordedIsToBeSentAgainAndThenCountsOnce
   EXPECT_EQ(Lines(front.folder() + "/evaluations.csv").size(), 1u);
   EXPECT_EQ(Lines(front.folder() + "/records.jsonl").size(), 0u);
 
-  EXPECT_TRUE(front->episodes.Report(report, kNow).ok());
+  EXPECT_TRUE(front->episodes.Report(report, Now).ok());
   v1::RunStatus status;
   front->episodes.FillStatus(&status);
   EXPECT_EQ(status.episodes(), 1);
@@ -116,16 +116,15 @@ TEST(EpisodeLogTest, NamesTheFieldThatIsWrongAndCountsNothing) {
   const auto refusal = [&](auto change) {
     v1::Episode wrong = TestEpisode(v1::ACTOR, 1);
     change(wrong);
-    return front->episodes.Report(Report(8, 1, {TestEpisode(v1::ACTOR, 1), wrong}), kNow)
-        .ToString();
+    return front->episodes.Report(Report(8, 1, {TestEpisode(v1::ACTOR, 1), wrong}), Now).ToString();
   };
   EXPECT_THAT(refusal([](auto& e) { e.clear_role(); }), HasSubstr("episodes[1].role"));
   EXPECT_THAT(refusal([](auto& e) { e.set_return_(std::numeric_limits<double>::quiet_NaN()); }),
               HasSubstr("episodes[1].return_"));
   EXPECT_THAT(refusal([](auto& e) { e.set_decisions(0); }), HasSubstr("episodes[1].decisions: 0"));
   EXPECT_THAT(refusal([](auto& e) { e.set_plan_seconds(-1); }), HasSubstr("plan_seconds"));
-  EXPECT_TRUE(absl::IsInvalidArgument(front->episodes.Report(Report(0, 1, {}), kNow)));
-  EXPECT_TRUE(absl::IsInvalidArgument(front->episodes.Report(Report(1, 0, {}), kNow)));
+  EXPECT_TRUE(absl::IsInvalidArgument(front->episodes.Report(Report(0, 1, {}), Now)));
+  EXPECT_TRUE(absl::IsInvalidArgument(front->episodes.Report(Report(1, 0, {}), Now)));
   EXPECT_EQ(Lines(front.folder() + "/returns.csv").size(), 1u);
 }
 
@@ -135,7 +134,7 @@ TEST(EpisodeLogTest, GoesOnFromTheBooksOfACheckpoint) {
                   .Report(Report(8, 5,
                                  {TestEpisode(v1::ACTOR, 10), TestEpisode(v1::EVALUATOR, 4),
                                   TestEpisode(v1::EVALUATOR, 6)}),
-                          kNow)
+                          Now)
                   .ok());
   v1::RunBooks books;
   before->episodes.FillBooks(&books);
@@ -144,7 +143,7 @@ TEST(EpisodeLogTest, GoesOnFromTheBooksOfACheckpoint) {
   MetricsRegistry metrics;
   EpisodeLog after(config, books, before->records.get(), RealClock(), &metrics);
   after.Open();
-  EXPECT_TRUE(after.Report(Report(8, 5, {TestEpisode(v1::ACTOR, 99)}), kNow).ok());
+  EXPECT_TRUE(after.Report(Report(8, 5, {TestEpisode(v1::ACTOR, 99)}), Now).ok());
   v1::RunStatus status;
   after.FillStatus(&status);
   EXPECT_EQ(status.episodes(), 1);

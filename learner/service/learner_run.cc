@@ -367,10 +367,12 @@ absl::Status LearnerRun::LogStats(const UpdateStats& stats) {
   metrics_.SetStats(values);
   metrics_.SetModelError(stats.ReadModelError());
   front_->progress.SetLosses(std::move(losses));
-  RunMoment now = front_->progress.Now();
-  now.updates = updater().updates();
-  now.decisions = decisions_;
-  return front_->records->AddLosses(values, now);
+  return front_->records->AddLosses(values, [this] {
+    RunMoment now = front_->progress.Now();
+    now.updates = updater().updates();
+    now.decisions = decisions_;
+    return now;
+  });
 }
 
 void LearnerRun::PublishIfDue() {

@@ -25,9 +25,9 @@ grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* LearnerService::Sub
 grpc::ServerUnaryReactor* LearnerService::ReportEpisodes(grpc::CallbackServerContext* context,
                                                          const v1::ReportEpisodesRequest* request,
                                                          v1::ReportEpisodesResponse* response) {
-  const RunMoment now = front_->progress.Now();
-  response->set_learner_updates(now.updates);
-  return Answer(context, front_->episodes.Report(*request, now));
+  response->set_learner_updates(front_->progress.Now().updates);
+  return Answer(context,
+                front_->episodes.Report(*request, [this] { return front_->progress.Now(); }));
 }
 
 grpc::ServerUnaryReactor* LearnerService::GetStatus(grpc::CallbackServerContext* context,

@@ -138,7 +138,10 @@ absl::StatusOr<std::unique_ptr<RunRecords>> RunRecords::Open(const RunRecordsOpt
 }
 
 absl::Status RunRecords::AddReport(const google::protobuf::RepeatedPtrField<v1::Episode>& episodes,
-                                   absl::Span<const Evaluation> evaluations, const RunMoment& now) {
+                                   absl::Span<const Evaluation> evaluations,
+                                   absl::FunctionRef<RunMoment()> moment) {
+  absl::MutexLock lock(&mu_);
+  const RunMoment now = moment();
   Additions additions;
   std::vector<double> training;
   for (const v1::Episode& episode : episodes) {
@@ -164,7 +167,10 @@ absl::Status RunRecords::AddReport(const google::protobuf::RepeatedPtrField<v1::
   return Append(additions);
 }
 
-absl::Status RunRecords::AddLosses(absl::Span<const double> stats, const RunMoment& now) {
+absl::Status RunRecords::AddLosses(absl::Span<const double> stats,
+                                   absl::FunctionRef<RunMoment()> moment) {
+  absl::MutexLock lock(&mu_);
+  const RunMoment now = moment();
   Row row = LossesRow(stat_names_, stats, action_repeat_, now);
   Additions additions;
   additions[kLosses] = CsvLine(row);
@@ -182,7 +188,6 @@ absl::Status RunRecords::AddLosses(absl::Span<const double> stats, const RunMome
 }
 
 absl::Status RunRecords::Append(const Additions& additions) {
-  absl::MutexLock lock(&mu_);
   std::array<int64_t, kFiles> before;
   for (int file = 0; file < kFiles; ++file) before[file] = files_[file]->bytes();
   for (int file = 0; file < kFiles; ++file) {

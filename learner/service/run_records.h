@@ -16,6 +16,9 @@
 // pauses between two processes. Every row is written through at once. A run that resumes cuts the
 // files to their length at the checkpoint, so that no row appears twice (event_files.h).
 //
+// Rows stand in the order of their moments, whichever threads add them: a row is told its own when
+// its turn has come.
+//
 // Thread-safety: thread-safe. Errors: those of the file system, with the path.
 #ifndef POMPC_LEARNER_SERVICE_RUN_RECORDS_H_
 #define POMPC_LEARNER_SERVICE_RUN_RECORDS_H_
@@ -29,6 +32,7 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
@@ -72,10 +76,12 @@ class RunRecords {
   static absl::StatusOr<std::unique_ptr<RunRecords>> Open(const RunRecordsOptions& options);
 
   // All episodes of a report and the evaluations that they complete; on an error none of them.
+  // moment: called once, under the lock, so that it must not call this.
   absl::Status AddReport(const google::protobuf::RepeatedPtrField<v1::Episode>& episodes,
-                         absl::Span<const Evaluation> evaluations, const RunMoment& now);
-  // stats: in the order of stat_names.
-  absl::Status AddLosses(absl::Span<const double> stats, const RunMoment& now);
+                         absl::Span<const Evaluation> evaluations,
+                         absl::FunctionRef<RunMoment()> moment);
+  // stats: in the order of stat_names. moment: as above.
+  absl::Status AddLosses(absl::Span<const double> stats, absl::FunctionRef<RunMoment()> moment);
 
   // Length of each file, by its name below the folder.
   std::map<std::string, int64_t> record_bytes() const;
@@ -92,7 +98,7 @@ class RunRecords {
       : action_repeat_(action_repeat), stat_names_(std::move(stat_names)) {}
 
   // To all or, on an error, to none.
-  absl::Status Append(const Additions& additions);
+  absl::Status Append(const Additions& additions) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int32_t action_repeat_;
   const std::vector<const char*> stat_names_;

@@ -1,12 +1,16 @@
 #include "learner/service/run_records.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <filesystem>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "common/base/crc32c.h"
 #include "common/base/file.h"
+#include "common/base/thread.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "learner/service/testing.h"
@@ -21,6 +25,7 @@ using ::pompc::testing::Report;
 using ::pompc::testing::TestEpisode;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 const absl::Time kTime = absl::FromUnixMillis(1'700'000'000'250);
 constexpr char kFirstEvents[] = "tensorboard/events.out.tfevents.0000000000.pompc";
@@ -34,13 +39,16 @@ RunRecordsOptions Options(const std::string& folder) {
           .now = kTime};
 }
 
-RunMoment At(int64_t decisions, double updates_per_second = 0) {
-  return {.decisions = decisions,
-          .updates = 90,
-          .seconds = 3.25,
-          .time = kTime,
-          .decisions_per_second = updates_per_second / 2,
-          .updates_per_second = updates_per_second};
+// The moment of a row.
+auto At(int64_t decisions, double updates_per_second = 0) {
+  return [=] {
+    return RunMoment{.decisions = decisions,
+                     .updates = 90,
+                     .seconds = 3.25,
+                     .time = kTime,
+                     .decisions_per_second = updates_per_second / 2,
+                     .updates_per_second = updates_per_second};
+  };
 }
 
 // The events of a file, as "step: what". TensorBoard's own reader: tests/e2e/run_records.py.
@@ -154,6 +162,32 @@ TEST(RunRecordsTest, EventFilesThatSomebodyRemovedAreNotMissed) {
   const auto resumed = RunRecords::Open(options);
   ASSERT_TRUE(resumed.ok()) << resumed.status();
   EXPECT_THAT(Events(folder + "/" + kFirstEvents), ElementsAre("0: brain.Event:2"));
+}
+
+TEST(RunRecordsTest, RowsOfSeveralThreadsAreInTheOrderOfTheirMoments) {
+  const std::string folder = NewFolder();
+  const auto records = RunRecords::Open(Options(folder));
+  ASSERT_TRUE(records.ok()) << records.status();
+  constexpr int64_t kRows = 200;
+  std::atomic<int64_t> decisions = 0;  // One more at each look, as time goes on at each.
+  const auto moment = [&] {
+    const RunMoment now = At(++decisions)();
+    std::this_thread::yield();  // To whoever would write a later row before this one.
+    return now;
+  };
+  {
+    const auto add = [&] {
+      for (int64_t row = 0; row < kRows; ++row) {
+        EXPECT_TRUE((*records)->AddLosses({1, 1}, moment).ok());
+      }
+    };
+    Thread one("one", add), other("other", add);
+  }
+  std::vector<std::string> lines = Lines(folder + "/losses.csv");
+  ASSERT_EQ(lines.size(), 1 + 2 * kRows);
+  for (int64_t row = 1; row <= 2 * kRows; ++row) {
+    EXPECT_THAT(lines[static_cast<size_t>(row)], StartsWith(absl::StrCat("90,", row, ",")));
+  }
 }
 
 TEST(RunRecordsTest, AFileShorterThanAtTheCheckpointIsDataLoss) {
