@@ -1,7 +1,5 @@
 #include "learner/core/noise_tape.h"
 
-#include <array>
-
 #include "common/base/check.h"
 
 namespace pompc {
@@ -70,24 +68,8 @@ at::Tensor NoiseTape::DropoutMask(at::IntArrayRef shape, double rate) {
        source_ == nullptr ? at::Tensor() : source_->DropoutMask(shape, rate).to(device_).clone()});
 }
 
-at::Tensor NoiseTape::Index(const at::Tensor& /*probability*/) {
-  POMPC_CHECK(false) << "no such draw in updates";
-  return {};
-}
+void NoiseTape::FillNormal(at::Tensor& /*out*/) { Refuse(); }
 
-void NoiseTape::FillNormal(at::Tensor& /*out*/) { POMPC_CHECK(false) << "no such draw in updates"; }
-
-void NoiseTape::FillHeads(int64_t /*num_heads*/, std::array<int64_t, 2>& /*heads*/) {
-  POMPC_CHECK(false) << "no such draw in updates";
-}
-
-void NoiseTape::FillIndex(const at::Tensor& /*probability*/, std::vector<int64_t>& /*index*/) {
-  POMPC_CHECK(false) << "no such draw in updates";
-}
-
-std::optional<uint64_t> NoiseTape::KernelSeed() {
-  POMPC_CHECK(false) << "no such draw in updates";
-  return std::nullopt;
-}
+void NoiseTape::FillHeads(int64_t /*num_heads*/, std::array<int64_t, 2>& /*heads*/) { Refuse(); }
 
 }  // namespace pompc

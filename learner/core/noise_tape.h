@@ -10,18 +10,18 @@
 #ifndef POMPC_LEARNER_CORE_NOISE_TAPE_H_
 #define POMPC_LEARNER_CORE_NOISE_TAPE_H_
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <utility>
 #include <vector>
 
-#include "common/model/noise.h"
 #include "common/model/tensor.h"
+#include "learner/core/update_noise.h"
 
 namespace pompc {
 
-class NoiseTape final : public Noise {
+class NoiseTape final : public UpdateNoise {
  public:
   explicit NoiseTape(at::Device device) : device_(device) {}
 
@@ -33,12 +33,9 @@ class NoiseTape final : public Noise {
   at::Tensor Normal(at::IntArrayRef shape) override;
   at::Tensor Heads(int64_t num_heads) override;  // On the device.
   at::Tensor DropoutMask(at::IntArrayRef shape, double rate) override;
-  // Draws of planners. Updates make none; they break an invariant.
-  at::Tensor Index(const at::Tensor& probability) override;
+  // Only a source is asked to fill.
   void FillNormal(at::Tensor& out) override;
   void FillHeads(int64_t num_heads, std::array<int64_t, 2>& heads) override;
-  void FillIndex(const at::Tensor& probability, std::vector<int64_t>& index) override;
-  std::optional<uint64_t> KernelSeed() override;
 
  private:
   struct Draw {

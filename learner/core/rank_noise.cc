@@ -21,18 +21,4 @@ at::Tensor RankNoise::DropoutMask(at::IntArrayRef shape, double rate) {
       .reshape(shape);
 }
 
-at::Tensor RankNoise::Index(const at::Tensor& /*probability*/) {
-  POMPC_CHECK(false) << "no such draw in updates";
-  return {};
-}
-
-void RankNoise::FillIndex(const at::Tensor& /*probability*/, std::vector<int64_t>& /*index*/) {
-  POMPC_CHECK(false) << "no such draw in updates";
-}
-
-std::optional<uint64_t> RankNoise::KernelSeed() {
-  POMPC_CHECK(false) << "no such draw in updates";
-  return std::nullopt;
-}
-
 }  // namespace pompc

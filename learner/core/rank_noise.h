@@ -8,15 +8,14 @@
 #ifndef POMPC_LEARNER_CORE_RANK_NOISE_H_
 #define POMPC_LEARNER_CORE_RANK_NOISE_H_
 
+#include <array>
 #include <cstdint>
-#include <optional>
-#include <vector>
 
-#include "common/model/noise.h"
+#include "learner/core/update_noise.h"
 
 namespace pompc {
 
-class RankNoise final : public Noise {
+class RankNoise final : public UpdateNoise {
  public:
   // `windows` of the batch are those of `rank`, as of each of the `size` ranks, in their order.
   // `source` must outlive this.
@@ -33,10 +32,6 @@ class RankNoise final : public Noise {
   void FillHeads(int64_t num_heads, std::array<int64_t, 2>& heads) override {
     source_->FillHeads(num_heads, heads);
   }
-  // Draws of planners. Updates make none; they break an invariant.
-  at::Tensor Index(const at::Tensor& probability) override;
-  void FillIndex(const at::Tensor& probability, std::vector<int64_t>& index) override;
-  std::optional<uint64_t> KernelSeed() override;
 
  private:
   Noise* const source_;
