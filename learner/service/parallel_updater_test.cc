@@ -2,9 +2,12 @@
 #include "learner/service/parallel_updater.h"
 
 #include <memory>
+#include <stdexcept>
 #include <string>
+#include <thread>
 
 #include "common/base/check.h"
+#include "common/base/clock.h"
 #include "common/config/config.h"
 #include "common/model/algorithm_fixture.h"
 #include "gmock/gmock.h"
@@ -59,12 +62,12 @@ ColumnBatch RandomColumns(const BatchShape& shape, uint64_t seed) {
 
 class ParallelUpdaterTest : public ::testing::Test {
  protected:
-  std::unique_ptr<ParallelUpdater> Make(int ranks) {
+  std::unique_ptr<ParallelUpdater> Make(int ranks, Clock* clock = RealClock()) {
     config_.mutable_learner()->set_data_parallel(ranks);
     const auto devices = FindLearnerDevices(config_.learner());
     POMPC_CHECK_OK(devices.status());
     POMPC_CHECK(devices->size() == static_cast<size_t>(ranks));
-    auto updater = ParallelUpdater::Create(config_, shape_, *devices, RealClock());
+    auto updater = ParallelUpdater::Create(config_, shape_, *devices, clock);
     POMPC_CHECK_OK(updater.status());
     return *std::move(updater);
   }
@@ -116,6 +119,42 @@ TEST_F(ParallelUpdaterTest, AllRanksGoOnFromTheCheckpointOfAnotherNumberOfThem) 
   }
   EXPECT_TRUE(
       Close(after->updater().parameters()->flat(), before->updater().parameters()->flat(), 1e-3));
+}
+
+// Asked for the time, as an Updater does when it plans again, it throws in one thread, or in all
+// others: the fault of one device, which the other ranks wait for.
+class FaultyClock final : public Clock {
+ public:
+  FaultyClock(std::thread::id thread, bool others) : thread_(thread), others_(others) {}
+
+  absl::Time Now() override {
+    if ((std::this_thread::get_id() == thread_) != others_) {
+      throw std::runtime_error("the device is lost");
+    }
+    return RealClock()->Now();
+  }
+  bool AwaitUntil(absl::Mutex* mu, const absl::Condition& condition, absl::Time deadline) override
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+    return RealClock()->AwaitUntil(mu, condition, deadline);
+  }
+
+ private:
+  const std::thread::id thread_;
+  const bool others_;
+};
+
+TEST_F(ParallelUpdaterTest, OneRankThatFailsEndsAllUpdatesForItsReason) {
+  for (const bool others : {false, true}) {
+    SCOPED_TRACE(others ? "the second" : "the first, which works in the calling thread");
+    FaultyClock clock(std::this_thread::get_id(), others);
+    const auto updater = Make(2, &clock);
+    ColumnBatch columns = RandomColumns(shape_, 1);
+    ASSERT_TRUE(updater->Update({}, columns).ok());
+    ASSERT_TRUE(updater->updater().ReanalyzeDue());
+    const absl::Status status = updater->Update({}, columns).status();
+    EXPECT_EQ(status, absl::InternalError("on cpu: update failed: the device is lost"));
+    EXPECT_EQ(updater->Update({}, columns).status(), status);
+  }
 }
 
 TEST_F(ParallelUpdaterTest, ABatchThatIsNoneEndsAllUpdates) {
