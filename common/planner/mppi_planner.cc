@@ -1,5 +1,7 @@
 #include "common/planner/mppi_planner.h"
 
+#include <c10/core/DeviceGuard.h>
+
 #include <cmath>
 #include <exception>
 #include <limits>
@@ -151,6 +153,7 @@ absl::StatusOr<PlanResult> MppiPlanner::PlanOnKernels(const PlanRequest& request
 
 absl::StatusOr<PlanResult> MppiPlanner::PlanOnOperators(const PlanRequest& request, Noise& noise,
                                                         PlannerState* state) const {
+  const c10::DeviceGuard current(model_->parameters()->flat().device());  // For layers of our own.
   const v1::PlannerConfig& config = options_.config;
   const int64_t batch = request.obs.size(0), horizon = config.horizon(),
                 samples = config.num_samples(), proposals = config.num_policy_samples(),

@@ -72,8 +72,6 @@ class Ranks {
     std::vector<Thread> threads;
     for (size_t r = 0; r < updaters_.size(); ++r) {
       threads.emplace_back("rank", [&, r, rank = static_cast<int64_t>(r)] {
-        c10::OptionalDeviceGuard current;
-        if (!options_[r].device().is_cpu()) current.reset_device(options_[r].device());
         const int64_t share = whole.action.size(1) / static_cast<int64_t>(updaters_.size());
         Batch batch = MapBatch(MoveTo(options_[r], whole), [&](const at::Tensor& t) {
           return t.narrow(t.dim() == 1 ? 0 : 1, rank * share, share).contiguous();

@@ -110,8 +110,6 @@ std::vector<double> UpdateStats::ReadModelError() const {
 
 absl::StatusOr<std::unique_ptr<Updater>> Updater::Create(const v1::RunConfig& config,
                                                          const UpdaterOptions& options) {
-  c10::OptionalDeviceGuard current;  // Kernels of our own run on the current device.
-  if (options.tensor.device().has_index()) current.reset_device(options.tensor.device());
   const ModelSpec spec = ModelSpec::FromConfig(config, options.obs_dim, options.action_dim);
   POMPC_ASSIGN_OR_RETURN(std::shared_ptr<Parameters> parameters,
                          Parameters::Create(spec, ParameterUse::kTraining, options.tensor));
@@ -179,6 +177,9 @@ absl::StatusOr<UpdateResult> Updater::Update(const UpdateRequest& request, Batch
                                              Noise& noise) {
   POMPC_RETURN_IF_ERROR(CheckBatch(batch, parameters_->spec()));
   try {
+    // LibTorch's operators find the device of their tensors; kernels of our own, NCCL and recording
+    // go to the stream of the current device.
+    const c10::DeviceGuard current(parameters_->flat().device());
     const at::AutoGradMode with_gradients(true);
     return UpdateOrThrow(request, batch, noise);
   } catch (const std::exception& e) {

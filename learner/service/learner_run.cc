@@ -1,7 +1,6 @@
 #include "learner/service/learner_run.h"
 
 #include <ATen/Parallel.h>
-#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
 #include <array>
@@ -109,8 +108,6 @@ LearnerRun::LearnerRun(std::unique_ptr<RunLock> lock, const LearnerRunOptions& o
 }
 
 absl::Status LearnerRun::Run(const Event& stop) {
-  c10::OptionalDeviceGuard current;  // Kernels of our own run on the current device.
-  if (devices_[0].has_index()) current.reset_device(devices_[0]);
   at::set_num_threads(options_.config.learner().threads());  // Of this thread.
   std::optional<v1::TaskSizes> sizes;
   while (!(sizes = front_->roster.AwaitSizes(clock_->Now() + kMoment)).has_value()) {

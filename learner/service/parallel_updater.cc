@@ -1,7 +1,6 @@
 #include "learner/service/parallel_updater.h"
 
 #include <ATen/Parallel.h>
-#include <c10/core/DeviceGuard.h>
 
 #include <string>
 #include <utility>
@@ -92,8 +91,6 @@ void ParallelUpdater::Work(Rank& rank) {
 }
 
 absl::StatusOr<UpdateResult> ParallelUpdater::UpdateRank(Rank& rank, const Task& task) {
-  c10::OptionalDeviceGuard current;  // Kernels of our own run on the current device.
-  if (rank.device.has_index()) current.reset_device(rank.device);
   const auto update = [&]() -> absl::StatusOr<UpdateResult> {
     POMPC_ASSIGN_OR_RETURN(Batch batch, rank.stager.Stage(*task.columns));
     const auto number = static_cast<uint64_t>(rank.updater->updates());
