@@ -1,9 +1,7 @@
 // N ranks with a share of the batch each against one Updater with the whole batch: on the CPU, and
 // over NCCL where there are two GPUs.
 //
-// Tolerances, of the largest element: sums in another order, in float64. In float32 they grow with
-// each step of Adam, which gives small and large gradients the same step, and with each plan, which
-// ranks sequences.
+// Tolerances, of the largest element: sums in another order, in float64 if not said otherwise.
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -126,6 +124,9 @@ void ExpectClose(const at::Tensor& actual, const at::Tensor& expected, double to
 // Updates of both kinds, with the whole batch and by ranks.
 void ExpectSameResults(Case test) {
   test.config.mutable_learning()->set_gradient_clip_norm(0.1);
+  // Elites weigh exp(this * value), and SetWeights() makes values of a thousand, of which float32
+  // leaves 6e-3 open: with 0.5 plans would differ by 3e-3, though they choose the same elites.
+  test.config.mutable_planner()->set_inverse_temperature(1e-3);
   UpdaterOptions options = Options(at::TensorOptions(test.dtype).device(test.devices[0]));
   options.record = test.record;
   const std::unique_ptr<Updater> one = *Updater::Create(test.config, options);
@@ -209,11 +210,24 @@ TEST_P(DataParallelTest, SoTheyDoWithWindowsOfDifferentWeightAndATunedKlWeight) 
   ExpectSameResults(test);
 }
 
+// Over 18 updates of several batches, by two and four ranks on the CPU, state and plans differed by
+// up to 3e-6, without growing, and statistics by up to 4e-5: the policy's loss is the small
+// difference of large terms.
+Case InFloat32(const char* preset, const std::vector<at::Device>& devices) {
+  Case test = {.config = FamilyConfig(preset),
+               .devices = devices,
+               .dtype = at::kFloat,
+               .num_updates = 18,
+               .tolerance = 1e-4};
+  if (std::string_view(preset) == "pompc") test.config.mutable_learning()->set_target_kl(0.5);
+  return test;
+}
+
 TEST(DataParallelRanksTest, InFloat32TheyDifferByRoundingAlone) {
-  ExpectSameResults({.config = SmallConfig(),
-                     .devices = {at::kCPU, at::kCPU},
-                     .dtype = at::kFloat,
-                     .tolerance = 1e-4});
+  for (const char* preset : {"tdmpc2", "pompc"}) {
+    SCOPED_TRACE(preset);
+    ExpectSameResults(InFloat32(preset, {at::kCPU, at::kCPU}));
+  }
 }
 
 TEST(DataParallelRanksTest, ARankThatFailsEndsTheUpdateOfAll) {
@@ -258,16 +272,12 @@ TEST_P(GpuDataParallelKindTest, OverNcclRanksGiveTheResultOfTheWholeBatch) {
 TEST_P(GpuDataParallelKindTest, InFloat32TheyDifferByRoundingAlone) {
   for (const char* preset : {"tdmpc2", "pompc"}) {
     SCOPED_TRACE(preset);
-    Case test = {.config = FamilyConfig(preset),
-                 .devices = devices_,
-                 .dtype = at::kFloat,
-                 .record = GetParam(),
-                 .num_updates = 18};
-    // Plans choose elites, of which rounding may exchange one.
-    test.tolerance = std::string_view(preset) == "pompc" ? 1e-2 : 1e-3;
+    Case test = InFloat32(preset, devices_);
+    test.record = GetParam();
+    // cuBLAS sums products of another shape in another way too.
+    test.tolerance = 1e-3;
     test.config.mutable_learner()->set_matmul_precision(v1::FP32);
     test.config.mutable_actor()->set_matmul_precision(v1::FP32);  // Of reanalyze.
-    if (std::string_view(preset) == "pompc") test.config.mutable_learning()->set_target_kl(0.5);
     ExpectSameResults(test);
   }
 }
