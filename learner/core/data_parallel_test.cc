@@ -283,10 +283,13 @@ TEST_P(GpuDataParallelKindTest, InFloat32TheyDifferByRoundingAlone) {
 }
 
 TEST_F(GpuDataParallelTest, ARankThatFailsEndsTheProcess) {
+  // CUDA does not survive a fork: in a process that begins anew.
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  Ranks ranks(SmallConfig(), devices_, at::kFloat);
-  EXPECT_EXIT(ranks.Update({}, RandomBatch(kWindows, 1), 2, /*broken=*/1),
-              ::testing::ExitedWithCode(1), "rank=1 status=INVALID_ARGUMENT");
+  const auto update = [this] {
+    Ranks ranks(SmallConfig(), devices_, at::kFloat);
+    ranks.Update({}, RandomBatch(kWindows, 1), 2, /*broken=*/1);
+  };
+  EXPECT_EXIT(update(), ::testing::ExitedWithCode(1), "rank=1 status=INVALID_ARGUMENT");
 }
 
 }  // namespace
