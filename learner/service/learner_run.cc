@@ -6,6 +6,7 @@
 #include <array>
 #include <cmath>
 #include <filesystem>
+#include <iterator>
 #include <map>
 #include <system_error>
 #include <utility>
@@ -152,7 +153,8 @@ absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {
     known_tables_ = books.known_tables();
     POMPC_ASSIGN_OR_RETURN(const v1::InfoResponse info, link_->Info(stop));
     if (info.table().run_id() == table.run_id() && info.inserted_rows() > 0) {
-      schedule_ = RunSchedule::ForOldTable(config, info, books, updater().updates());
+      const auto servers = std::max<int64_t>(1, std::ssize(options_.replay_addresses));
+      schedule_ = RunSchedule::ForOldTable(config, info, servers, books, updater().updates());
       table = info.table();
       decisions_ = schedule_->decisions_offset() + info.inserted_decisions();
       NoteTable(info.table_id());
@@ -257,7 +259,6 @@ absl::Status LearnerRun::RefreshInfo() {
   const absl::StatusOr<v1::InfoResponse> info = sampler_->Info();
   // Not reachable, or not configured yet: the sampler sees to both.
   if (!info.ok() || !info->has_table()) return absl::OkStatus();
-  NoteTable(info->table_id());
   replay_rows_ = info->rows();
   const int64_t decisions = schedule_->decisions_offset() + info->inserted_decisions();
   if (decisions < decisions_) {
@@ -267,6 +268,7 @@ absl::Status LearnerRun::RefreshInfo() {
                      v1::ReplayConfig::Journal_Name(options_.config.replay().journal()),
                      "); resume the run to go on without them"));
   }
+  NoteTable(info->table_id());  // Not of one that was declared anew after such a loss.
   SetDecisions(decisions);
   return absl::OkStatus();
 }

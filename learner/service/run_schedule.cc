@@ -25,18 +25,32 @@ RunSchedule RunSchedule::ForNewTable(const v1::RunConfig& config, const v1::Task
 }
 
 RunSchedule RunSchedule::ForOldTable(const v1::RunConfig& config, const v1::InfoResponse& replay,
-                                     const v1::RunBooks& books, int64_t updates) {
+                                     int64_t replay_servers, const v1::RunBooks& books,
+                                     int64_t updates) {
   const v1::RateLimits& limits = replay.table().limits();
   const auto known = books.known_tables().find(replay.table_id());
+  const bool is_known = known != books.known_tables().end();
   // The books of a learner that died soon after it had created the table do not name it yet.
-  const v1::RunBooks::TableOffsets& offsets =
-      known == books.known_tables().end() ? books.table_offsets() : known->second;
+  const v1::RunBooks::TableOffsets& offsets = is_known ? known->second : books.table_offsets();
+  // One that is not named while the one in use is, with its offsets, was declared anew by a learner
+  // whose replay had lost that: no decision of the books is in it. Of several servers, which have
+  // one id together, some may have kept theirs.
+  const bool anew =
+      !is_known && replay_servers == 1 &&
+      std::any_of(books.known_tables().begin(), books.known_tables().end(), [&](const auto& named) {
+        return named.second.decisions() == offsets.decisions() &&
+               named.second.updates() == offsets.updates();
+      });
+  const int64_t in_table = anew ? 0 : replay.inserted_decisions();
   const int64_t lost_decisions =
-      std::max<int64_t>(0, books.decisions() - offsets.decisions() - replay.inserted_decisions());
+      std::max<int64_t>(0, books.decisions() - offsets.decisions() - in_table);
   const auto lost_updates =
       static_cast<int64_t>(limits.updates_per_decision() * static_cast<double>(lost_decisions));
+  // However much is lost, the part of pretraining that was made is not made again.
+  const int64_t pretrained =
+      std::clamp<int64_t>(updates - offsets.updates(), 0, limits.pretrain_updates());
   return RunSchedule(limits, config.total_decisions(), offsets.decisions() + lost_decisions,
-                     std::min(offsets.updates() + lost_updates, updates));
+                     std::min(offsets.updates() + lost_updates, updates - pretrained));
 }
 
 bool RunSchedule::Seeded(int64_t decisions) const {

@@ -21,12 +21,14 @@ class RunSchedule {
   // For a new table, after `decisions` and `updates` of the run without it.
   static RunSchedule ForNewTable(const v1::RunConfig& config, const v1::TaskSizes& sizes,
                                  int64_t decisions, int64_t updates);
-  // For a table that is still there, or there again: what replay tells of it, the books of the
-  // checkpoint that the run resumes from, and the updates made by then. Decisions that it lacks (a
-  // machine was reset, and its journal need not survive that; another table was used meanwhile)
-  // count as made before it, with the updates that they called for.
+  // For a table that is still there, or there again, or that a learner declared anew when replay
+  // had lost it: what replay tells of it, the number of its servers, the books of the checkpoint
+  // that the run resumes from, and the updates made by then. Decisions that it lacks (a machine was
+  // reset, and its journal need not survive that; another table was used meanwhile) count as made
+  // before it, with the updates that they called for, pretraining apart: that is never repeated.
   static RunSchedule ForOldTable(const v1::RunConfig& config, const v1::InfoResponse& replay,
-                                 const v1::RunBooks& books, int64_t updates);
+                                 int64_t replay_servers, const v1::RunBooks& books,
+                                 int64_t updates);
 
   const v1::RateLimits& limits() const { return limits_; }  // Of the table.
   // Made before the table was created.

@@ -78,18 +78,54 @@ TEST(RunScheduleTest, WhatAnOldTableHasLostCountsAsMadeBeforeIt) {
   books.mutable_table_offsets()->set_updates(50);
   books.set_decisions(100 + 4000);
   replay.set_inserted_decisions(4000 + 70);  // The checkpoint is older than the rows.
-  const auto kept = RunSchedule::ForOldTable(config, replay, books, 6000);
+  const auto kept = RunSchedule::ForOldTable(config, replay, 1, books, 6000);
   EXPECT_EQ(kept.decisions_offset(), 100);
   EXPECT_EQ(kept.updates_offset(), 50);
   EXPECT_EQ(kept.final_updates(), made.final_updates());
   replay.set_inserted_decisions(4000 - 300);
-  const auto lost = RunSchedule::ForOldTable(config, replay, books, 6000);
+  const auto lost = RunSchedule::ForOldTable(config, replay, 1, books, 6000);
   EXPECT_EQ(lost.decisions_offset(), 100 + 300);
   EXPECT_EQ(lost.updates_offset(), 50 + 600);
   EXPECT_EQ(lost.final_updates(), made.final_updates());
-  // A table that begins anew.
+  // Nearly everything: what is left of pretraining is not more for that.
   replay.set_inserted_decisions(5);
-  EXPECT_EQ(RunSchedule::ForOldTable(config, replay, books, 6000).updates_offset(), 6000);
+  const auto hardly = RunSchedule::ForOldTable(config, replay, 1, books, 6000);
+  EXPECT_FALSE(hardly.Pretraining(6000));
+  EXPECT_EQ(hardly.final_updates(), 6000 + 2 * (10000 - hardly.decisions_offset() - 2500));
+  // 450 updates of its pretraining were made, 2,000 are left.
+  EXPECT_EQ(RunSchedule::ForOldTable(config, replay, 1, books, 500).updates_offset(), 50);
+}
+
+// Replay has no journal and was killed: the learner, before it ends, declares the table anew, and
+// actors fill it until the next learner is there.
+TEST(RunScheduleTest, ATableThatWasDeclaredAnewBeginsAtTheBooks) {
+  const v1::RunConfig config = Config(10000, 1);
+  const auto made = RunSchedule::ForNewTable(config, Sizes(), 0, 0);
+  v1::RunBooks books;
+  books.set_decisions(4800);
+  (*books.mutable_known_tables())[7] = books.table_offsets();  // 0 and 0.
+  v1::InfoResponse replay;
+  *replay.mutable_table()->mutable_limits() = made.limits();
+  replay.set_table_id(8);
+  for (const int64_t decisions : {5, 3000, 6000}) {
+    replay.set_inserted_decisions(decisions);
+    const auto anew = RunSchedule::ForOldTable(config, replay, 1, books, 4800);
+    EXPECT_EQ(anew.decisions_offset(), 4800);
+    EXPECT_FALSE(anew.Pretraining(4800));
+    // As of a new table, although this one has the limits of the first.
+    EXPECT_EQ(anew.final_updates(),
+              RunSchedule::ForNewTable(config, Sizes(), 4800, 4800).final_updates());
+  }
+  // Lost in pretraining: the rest of it is left.
+  const auto early = RunSchedule::ForOldTable(config, replay, 1, books, 1000);
+  EXPECT_TRUE(early.Pretraining(2499));
+  EXPECT_FALSE(early.Pretraining(2500));
+  // Of two servers the other one has kept its rows.
+  replay.set_inserted_decisions(2400 + 10);
+  EXPECT_EQ(RunSchedule::ForOldTable(config, replay, 2, books, 4800).decisions_offset(), 2390);
+  // The first table, in use when the books were closed, is there again.
+  replay.set_table_id(7);
+  EXPECT_EQ(RunSchedule::ForOldTable(config, replay, 1, books, 4800).decisions_offset(), 2390);
 }
 
 TEST(RunScheduleTest, ATableThatIsThereAgainHasItsOwnOffsets) {
@@ -105,13 +141,13 @@ TEST(RunScheduleTest, ATableThatIsThereAgainHasItsOwnOffsets) {
   earlier.set_updates(50);
   replay.set_table_id(7);
   replay.set_inserted_decisions(4000);
-  const auto again = RunSchedule::ForOldTable(Config(10000, 1), replay, books, 6000);
+  const auto again = RunSchedule::ForOldTable(Config(10000, 1), replay, 1, books, 6000);
   EXPECT_EQ(again.decisions_offset() + replay.inserted_decisions(), books.decisions());
   EXPECT_EQ(again.updates_offset(), 50 + 30);
   // One that the books do not name was created after they were closed.
   replay.set_table_id(8);
   replay.set_inserted_decisions(45);
-  const auto in_use = RunSchedule::ForOldTable(Config(10000, 1), replay, books, 6000);
+  const auto in_use = RunSchedule::ForOldTable(Config(10000, 1), replay, 1, books, 6000);
   EXPECT_EQ(in_use.decisions_offset(), 100 + 4000);
 }
 
