@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "actor/loop/episode_reporter.h"
 #include "actor/loop/evaluation_videos.h"
 #include "common/base/log.h"
@@ -96,6 +97,11 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
   if (peers.stop->HasBeenNotified()) return absl::OkStatus();
   if (!join.ok()) return join.status();
   EpisodeReporter reporter(peers.learner, join->writer_id(), peers.clock);
+  // However this ends: an evaluation may have cost minutes.
+  const absl::Cleanup flush = [&] {
+    const absl::Status flushed = reporter.Flush(peers.clock->Now() + kFlushTime);
+    if (!flushed.ok()) POMPC_LOG(WARNING) << "left with something unsent: " << flushed;
+  };
   const auto next_after = [every](int64_t decisions) { return (decisions / every + 1) * every; };
   int64_t held_version = -1, next_at = 0;
   std::optional<uint64_t> learner_id;
@@ -103,9 +109,10 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
   const auto joined_with = MakeJoinRequest(v1::EVALUATOR, join->index(), evaluator->sizes());
   bool finished = false;
   while (!finished && !peers.stop->HasBeenNotified()) {
-    POMPC_RETURN_IF_ERROR(watch.Check(peers.parameters->status(), joined_with));
     const absl::StatusOr<SnapshotPtr> newer =
         peers.parameters->WaitForNewer(held_version, peers.clock->Now() + kPoll);
+    POMPC_RETURN_IF_ERROR(
+        watch.Check(newer.ok() ? absl::OkStatus() : peers.parameters->status(), joined_with));
     if (absl::IsDeadlineExceeded(newer.status())) continue;
     if (!newer.ok()) return newer.status();
     const v1::ParameterSnapshot& snapshot = **newer;
@@ -142,8 +149,6 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
     next_at = next_after(snapshot.decisions());
     if (videos != nullptr) videos->Make(first, *peers.stop);
   }
-  const absl::Status flushed = reporter.Flush(peers.clock->Now() + kFlushTime);
-  if (!flushed.ok()) POMPC_LOG(WARNING) << "left with something unsent: " << flushed;
   return absl::OkStatus();
 }
 

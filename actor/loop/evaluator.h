@@ -62,8 +62,10 @@ class Evaluator {
 // config.evaluation.every_decisions, and always the snapshot with which the run is finished. With
 // `videos`, makes one of each evaluation when that is reported, before it looks for the next.
 //
-// Blocks until the run is finished or `stop` is raised: OK. UNAVAILABLE: no learner for 5 minutes.
-// Others: a snapshot that does not fit, or an environment that does not start.
+// Blocks until the run is finished or `stop` is raised: OK. UNAVAILABLE: no learner for 5 minutes,
+// which an evaluation does not count towards. Others: a snapshot that does not fit, or an
+// environment that does not start. Whatever it returns, it first tries for up to 10 s to report
+// what it has.
 absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> index,
                           const ActingPeers& peers, EvaluationVideos* videos = nullptr);
 

@@ -1,5 +1,8 @@
 #include "actor/loop/evaluator.h"
 
+#include <atomic>
+#include <functional>
+
 #include "actor/loop/test_peers.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -147,6 +150,83 @@ TEST(RunEvaluatorTest, LeavesWhenToldTo) {
   t.stop.Notify();
   EXPECT_TRUE(RunEvaluator(TestConfig(), std::nullopt, t.peers()).ok());
   EXPECT_THAT(t.learner.joins(), IsEmpty());
+}
+
+// Lets a process join once; what else it does is the test's to say.
+class ScriptedLearner final : public LearnerClient {
+ public:
+  std::function<absl::Status()> on_join_again;
+  std::function<void()> on_report = [] {};
+  std::atomic<int> episodes = 0;
+
+  absl::StatusOr<v1::GetConfigResponse> GetConfig(absl::Time) override {
+    return absl::UnimplementedError("not called");
+  }
+  absl::StatusOr<v1::JoinResponse> Join(const v1::JoinRequest&, absl::Time) override {
+    if (joined_) return on_join_again();
+    joined_ = true;
+    return v1::JoinResponse();
+  }
+  absl::StatusOr<v1::ReportEpisodesResponse> ReportEpisodes(
+      const v1::ReportEpisodesRequest& request, absl::Time) override {
+    on_report();
+    episodes += request.episodes_size();
+    return v1::ReportEpisodesResponse();
+  }
+  absl::StatusOr<v1::RunStatus> GetStatus(absl::Time) override { return v1::RunStatus(); }
+  void Close() override {}
+
+ private:
+  bool joined_ = false;
+};
+
+TEST(RunEvaluatorTest, ALongEvaluationIsNoAbsenceOfTheLearner) {
+  TestPeers t;
+  ScriptedLearner learner;
+  learner.on_join_again = [] { return absl::UnavailableError("gone"); };
+  v1::ParameterSnapshot last = TrainedSnapshot(TestConfig(), 3, 110);
+  last.set_run_finished(true);
+  t.parameters.PublishAtNextWait(TrainedSnapshot(TestConfig(), 1, 50));
+  t.parameters.PublishAtNextWait(TrainedSnapshot(TestConfig(), 2, 100));
+  t.parameters.TimeOutNextWait();
+  t.parameters.PublishAtNextWait(last);
+  int looks = 0;
+  t.parameters.on_look = [&] {
+    if (++looks != 2) return;
+    // As if the evaluation of the snapshot that this look finds took so long.
+    t.clock.Advance(kLearnerPatience + absl::Minutes(1));
+    t.parameters.SetStatus(absl::UnavailableError("gone"));
+  };
+  ActingPeers peers = t.peers();
+  peers.learner = &learner;
+  ASSERT_EQ(RunEvaluator(TestConfig(), 6, peers), absl::OkStatus());
+  EXPECT_EQ(learner.episodes, 4);
+}
+
+TEST(RunEvaluatorTest, ReportsWhatItHasWhenItEndsWithAnError) {
+  TestPeers t;
+  ScriptedLearner learner;
+  Event reporting, refused;
+  learner.on_report = [&] {
+    reporting.Notify();
+    refused.Wait();
+  };
+  learner.on_join_again = [&] {
+    refused.Notify();
+    return absl::FailedPreconditionError("another run");
+  };
+  t.parameters.PublishAtNextWait(TrainedSnapshot(TestConfig(), 1, 100));
+  t.parameters.PublishAtNextWait(TrainedSnapshot(TestConfig(), 2, 200));
+  int looks = 0;
+  t.parameters.on_look = [&] {
+    // So that the second evaluation waits behind the report of the first.
+    if (++looks == 2) reporting.Wait();
+    if (looks == 3) t.parameters.SetStatus(absl::UnavailableError("gone"));
+  };
+  ActingPeers peers = t.peers();
+  peers.learner = &learner;
+  EXPECT_EQ(RunEvaluator(TestConfig(), 6, peers), absl::FailedPreconditionError("another run"));
+  EXPECT_EQ(learner.episodes, 4);
 }
 
 TEST(RunEvaluatorTest, GivesUpWithoutLearner) {

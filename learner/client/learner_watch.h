@@ -33,32 +33,30 @@ auto AskLearner(const Event& stop, Clock* clock, absl::Time deadline, Call call)
   return absl::CancelledError("told to stop");
 }
 
-// Watches how long the learner has been away: without parameters and without an answer to a call.
-// Joins again every few seconds until there are parameters: a learner that died before its first
-// checkpoint comes back without knowing the sizes of the task, and publishes nothing until somebody
-// joins.
+// Watches how long the learner has been away: without parameters, since the first call that it did
+// not answer. So whoever does something long between two checks, an evaluation say, does not take
+// its own time for the learner's. Joins again every few seconds until there are parameters: a
+// learner that died before its first checkpoint comes back without knowing the sizes of the task,
+// and publishes nothing until somebody joins.
 // Thread-safety: none.
 class LearnerWatch {
  public:
   // Both must outlive this.
   LearnerWatch(LearnerClient* learner, Clock* clock)
-      : learner_(learner),
-        clock_(clock),
-        last_contact_(clock->Now()),
-        next_join_(last_contact_ + kJoinEvery) {}
+      : learner_(learner), clock_(clock), next_ask_(clock->Now() + kAskEvery) {}
 
   // Call often. stream: whether parameters come, and if not, why. join: what was joined with, index
   // included; where nobody has joined it asks for the status instead. Blocks for a second at most,
-  // and only while the learner is away. UNAVAILABLE: away for kLearnerPatience. Others: the learner
-  // that came back refuses this process.
+  // and only while the learner is away. UNAVAILABLE: away for kLearnerPatience, and still now.
+  // Others: the learner that came back refuses this process.
   absl::Status Check(const absl::Status& stream, const std::optional<v1::JoinRequest>& join);
 
  private:
-  static constexpr absl::Duration kJoinEvery = absl::Seconds(5);
+  static constexpr absl::Duration kAskEvery = absl::Seconds(5);
 
   LearnerClient* const learner_;
   Clock* const clock_;
-  absl::Time last_contact_, next_join_;
+  absl::Time away_since_ = absl::InfiniteFuture(), next_ask_;
 };
 
 }  // namespace pompc

@@ -110,7 +110,23 @@ TEST_P(AnsweringLearnerTest, IsNotAwayThoughItPublishesNothing) {
   EXPECT_EQ(pass(2 * kLearnerPatience), absl::OkStatus());
   learner.SetError(absl::UnavailableError("gone"));
   EXPECT_EQ(pass(kLearnerPatience - absl::Seconds(10)), absl::OkStatus());
-  EXPECT_TRUE(absl::IsUnavailable(pass(absl::Seconds(11))));
+  EXPECT_TRUE(absl::IsUnavailable(pass(absl::Seconds(16))));
+}
+
+TEST_P(AnsweringLearnerTest, IsNotAwayWhileNobodyLooks) {
+  FakeClock clock;
+  FakeLearnerClient learner({});
+  LearnerWatch watch(&learner, &clock);
+  const absl::Status gone = absl::UnavailableError("gone");
+  learner.SetError(gone);
+  clock.Advance(2 * kLearnerPatience);
+  EXPECT_EQ(watch.Check(gone, GetParam()), absl::OkStatus())
+      << "it may have been away for a second";
+  clock.Advance(kLearnerPatience - absl::Seconds(1));
+  EXPECT_EQ(watch.Check(gone, GetParam()), absl::OkStatus());
+  clock.Advance(2 * kLearnerPatience);
+  learner.SetError(absl::OkStatus());
+  EXPECT_EQ(watch.Check(gone, GetParam()), absl::OkStatus()) << "it is back, when asked";
 }
 
 }  // namespace
