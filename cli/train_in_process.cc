@@ -138,6 +138,7 @@ class Recorder {
     for (const auto& [name, bytes] : records_->record_bytes()) {
       (*books.mutable_record_bytes())[name] = bytes;
     }
+    POMPC_RETURN_IF_ERROR(records_->Sync());
     return SaveRunCheckpoint(checkpoint, RunCheckpointPath(options.run_dir));
   }
 

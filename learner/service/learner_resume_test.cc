@@ -1,16 +1,23 @@
 // Runs that are resumed: after a stop, a kill or a lost disk, with more ranks, at their end
 // (learner_run_testing.h).
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/synchronization/mutex.h"
 #include "common/base/file.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -18,6 +25,24 @@
 #include "learner/service/learner_run.h"
 #include "learner/service/learner_run_testing.h"
 #include "learner/service/testing.h"
+
+namespace {
+absl::Mutex mu;
+std::map<std::string, int64_t> synced_bytes;  // Of each file that was, at the last time.
+}  // namespace
+
+// The program's own comes before the C library's.
+extern "C" int fdatasync(int descriptor) {
+  struct stat info;
+  std::error_code error;
+  const std::string path =
+      std::filesystem::read_symlink(absl::StrCat("/proc/self/fd/", descriptor), error);
+  if (!error && fstat(descriptor, &info) == 0) {
+    const absl::MutexLock lock(&mu);
+    synced_bytes[path] = info.st_size;
+  }
+  return static_cast<int>(syscall(SYS_fdatasync, descriptor));
+}
 
 namespace pompc {
 namespace {
@@ -86,6 +111,25 @@ TEST(LearnerResumeTest, ResumesWithTheParametersItSavedAndRunsOnToTheEnd) {
     ASSERT_TRUE(absl::SimpleAtoi(cells[0], &row));
     EXPECT_EQ(row, last + 10);
     last = row;
+  }
+}
+
+TEST(LearnerResumeTest, ACheckpointCountsNoRecordsThatAPowerCutTakesAway) {
+  const std::string folder = std::filesystem::canonical(NewFolder());
+  {
+    Process process(TinyConfig(), folder, /*resume=*/false);
+    process.StartActor([&](int64_t decisions) {
+      if (decisions == 100) process.Stop();
+      return decisions == 100;
+    });
+    ASSERT_TRUE(absl::IsCancelled(process.End()));
+  }
+  const auto checkpoint = LoadRunCheckpoint(RunCheckpointPath(folder));
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  const absl::MutexLock lock(&mu);
+  EXPECT_EQ(checkpoint->books.record_bytes().size(), 5);
+  for (const auto& [name, bytes] : checkpoint->books.record_bytes()) {
+    EXPECT_EQ(synced_bytes[absl::StrCat(folder, "/", name)], bytes) << name;
   }
 }
 

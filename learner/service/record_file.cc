@@ -8,6 +8,8 @@
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
+#include "common/base/file.h"
+#include "common/base/log.h"
 #include "common/base/status_macros.h"
 
 namespace pompc {
@@ -23,8 +25,12 @@ absl::StatusOr<std::unique_ptr<RecordFile>> RecordFile::Open(const std::string& 
     return absl::ErrnoToStatus(errno, absl::StrCat("cannot read the size of ", path));
   }
   if (info.st_size < keep_bytes) {
-    return absl::DataLossError(absl::StrCat(path, " has ", info.st_size, " bytes, but had ",
-                                            keep_bytes, " at the checkpoint"));
+    POMPC_ASSIGN_OR_RETURN(const std::string content, ReadFile(path));
+    const auto whole = static_cast<int64_t>(content.rfind('\n') + 1);  // 0: not even a line.
+    POMPC_LOG(WARNING) << path
+                       << " is cut after its last whole line: it has lost its rows from byte "
+                       << whole << " to " << keep_bytes << ", its length at the checkpoint";
+    keep_bytes = whole;
   }
   POMPC_RETURN_IF_ERROR(file->CutTo(keep_bytes));
   if (keep_bytes == 0) POMPC_RETURN_IF_ERROR(file->Append(header));
@@ -46,6 +52,13 @@ absl::Status RecordFile::Append(const std::string& records) {
     written += count;
   }
   bytes_ += static_cast<int64_t>(records.size());
+  return absl::OkStatus();
+}
+
+absl::Status RecordFile::Sync() const {
+  if (fdatasync(descriptor_) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot sync ", path_));
+  }
   return absl::OkStatus();
 }
 

@@ -1,4 +1,4 @@
-// RecordFile: a file to which whole records are appended, and which is cut back to where it was.
+// RecordFile: a file to which whole lines are appended, and which is cut back to where it was.
 //
 // Thread-safety: none. Errors: those of the file system, with the path.
 #ifndef POMPC_LEARNER_SERVICE_RECORD_FILE_H_
@@ -16,8 +16,9 @@ namespace pompc {
 
 class RecordFile {
  public:
-  // Cuts an existing file to `keep_bytes` (0: starts anew); writes the header if it is then empty.
-  // DATA_LOSS: it is shorter.
+  // Cuts an existing file to `keep_bytes` (0: starts anew), or, with a warning, after its last line
+  // if it is shorter: what is lost are curves, for which a run does not stop. Writes the header if
+  // it is then empty.
   static absl::StatusOr<std::unique_ptr<RecordFile>> Open(const std::string& path,
                                                           const std::string& header,
                                                           int64_t keep_bytes);
@@ -25,6 +26,8 @@ class RecordFile {
 
   // Written through at once. On an error nothing is appended.
   absl::Status Append(const std::string& records);
+  // Blocks until all of it is on the disk.
+  absl::Status Sync() const;
   // Drops what was appended after the file had `bytes`.
   absl::Status CutTo(int64_t bytes);
   int64_t bytes() const { return bytes_; }

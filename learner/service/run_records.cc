@@ -199,6 +199,12 @@ absl::Status RunRecords::Append(const Additions& additions) {
   return absl::OkStatus();
 }
 
+absl::Status RunRecords::Sync() const {
+  absl::MutexLock lock(&mu_);
+  for (const auto& file : files_) POMPC_RETURN_IF_ERROR(file->Sync());
+  return absl::OkStatus();
+}
+
 std::map<std::string, int64_t> RunRecords::record_bytes() const {
   absl::MutexLock lock(&mu_);
   std::map<std::string, int64_t> bytes = earlier_events_;

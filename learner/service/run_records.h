@@ -13,8 +13,9 @@
 //
 // Units: decisions and updates are those of the run; env_steps are control steps, decisions times
 // action repeat, the x axis of curves; seconds are those the run has been led for, not counting
-// pauses between two processes. Every row is written through at once. A run that resumes cuts the
-// files to their length at the checkpoint, so that no row appears twice (event_files.h).
+// pauses between two processes. Every row is written through at once, and is on the disk with the
+// next checkpoint. A run that resumes cuts the files to their length at the checkpoint, so that no
+// row appears twice (event_files.h); rows that a file lost nevertheless are missing from then on.
 //
 // Rows stand in the order of their moments, whichever threads add them: a row is told its own when
 // its turn has come.
@@ -82,6 +83,10 @@ class RunRecords {
                          absl::FunctionRef<RunMoment()> moment);
   // stats: in the order of stat_names. moment: as above.
   absl::Status AddLosses(absl::Span<const double> stats, absl::FunctionRef<RunMoment()> moment);
+
+  // Blocks until all rows are on the disk: before a checkpoint, so that it counts none that a power
+  // cut takes away.
+  absl::Status Sync() const;
 
   // Length of each file, by its name below the folder.
   std::map<std::string, int64_t> record_bytes() const;

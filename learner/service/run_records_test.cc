@@ -190,10 +190,28 @@ TEST(RunRecordsTest, RowsOfSeveralThreadsAreInTheOrderOfTheirMoments) {
   }
 }
 
-TEST(RunRecordsTest, AFileShorterThanAtTheCheckpointIsDataLoss) {
-  RunRecordsOptions options = Options(NewFolder());
-  options.kept_bytes = {{"losses.csv", 1000}};
-  EXPECT_TRUE(absl::IsDataLoss(RunRecords::Open(options).status()));
+TEST(RunRecordsTest, AFileThatHasLostRowsGoesOnAfterItsLastWholeOne) {
+  const std::string folder = NewFolder();
+  RunRecordsOptions options = Options(folder);
+  {
+    const auto records = RunRecords::Open(options);
+    ASSERT_TRUE((*records)->AddLosses({1, 1}, At(10)).ok());
+    ASSERT_TRUE((*records)->AddLosses({2, 2}, At(20)).ok());
+    options.kept_bytes = (*records)->record_bytes();
+  }
+  std::filesystem::resize_file(folder + "/losses.csv", options.kept_bytes["losses.csv"] - 3);
+  std::filesystem::resize_file(folder + "/returns.csv", 5);  // Within its header.
+  std::filesystem::remove(folder + "/records.jsonl");
+  const auto resumed = RunRecords::Open(options);
+  ASSERT_TRUE(resumed.ok()) << resumed.status();
+  ASSERT_TRUE((*resumed)->AddLosses({3, 3}, At(30)).ok());
+  EXPECT_THAT(Lines(folder + "/losses.csv"),
+              ElementsAre("updates,decisions,env_steps,seconds,first_loss,second_loss",
+                          "90,10,20,3.250,1,1", "90,30,60,3.250,3,3"));
+  EXPECT_THAT(Lines(folder + "/returns.csv"), ElementsAre(StartsWith("role,actor_index,")));
+  EXPECT_THAT(Lines(folder + "/records.jsonl"), ElementsAre(HasSubstr("\"first_loss\":3,")));
+  EXPECT_EQ((*resumed)->record_bytes()["losses.csv"],
+            static_cast<int64_t>(std::filesystem::file_size(folder + "/losses.csv")));
 }
 
 TEST(RunRecordsTest, AFolderThatIsMissingIsNamed) {
