@@ -34,6 +34,15 @@ std::string VideosLine(const std::string& run_dir) {
   return absl::StrFormat("  videos/                 of the evaluations: %d\n", count);
 }
 
+absl::Status CheckMayGoOn(const TrainOptions& options) {
+  POMPC_ASSIGN_OR_RETURN(const RunCheckpoint checkpoint,
+                         LoadRunCheckpoint(RunCheckpointPath(options.run_dir)));
+  const absl::Status resumable = CheckResumable(checkpoint.config, options.config);
+  if (resumable.ok()) return resumable;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "the run in ", options.run_dir, " cannot go on with these settings:\n", resumable.message()));
+}
+
 }  // namespace
 
 std::string DefaultRunDir(const v1::RunConfig& config) {
@@ -64,6 +73,8 @@ absl::Status PrepareRunDir(const TrainOptions& options) {
   }
   // Fails while another learner is at work; ours takes the lock itself.
   POMPC_RETURN_IF_ERROR(RunLock::Acquire(options.run_dir).status());
+  // Before the run's config is overwritten.
+  if (options.resume) POMPC_RETURN_IF_ERROR(CheckMayGoOn(options));
   return WriteFileAtomically((dir / "config.textproto").string(), ConfigToText(options.config));
 }
 

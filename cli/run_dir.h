@@ -20,7 +20,9 @@ std::string VideoFolder(const std::string& run_dir);
 
 // Creates options.run_dir and writes the resolved config there. NOT_FOUND: nothing to resume.
 // FAILED_PRECONDITION: it holds a run already, but options.resume is not set. ABORTED: a learner is
-// at work there. Others: those of the file system.
+// at work there. INVALID_ARGUMENT: the run to resume cannot go on with this config
+// (CheckResumable()); the message names the fields. DATA_LOSS: its checkpoint is damaged. Others:
+// those of the file system. After an error the config of an earlier run is as it was.
 absl::Status PrepareRunDir(const TrainOptions& options);
 
 // Says on stdout how the run stands, what lies in its folder, and what to do next.

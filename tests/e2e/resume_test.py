@@ -4,7 +4,7 @@
 Ctrl-C in the middle, then `--resume`; in the resumed run the learner, and with it the replay table,
 dies by SIGKILL. No row may be lost, the actors must stay through that, the records hold every row
 once and in order, in all their forms, and the summary must tell what happened. Meanwhile a second process is refused the
-run's folder.
+run's folder, and in between another config.
 """
 import csv
 import json
@@ -96,6 +96,17 @@ def rows(name, of=None):
     return list(csv.DictReader(((of or run) / name).open()))
 
 
+def refuse_another_config():
+    """At once, and the run's own config stays."""
+    kept = (run / "config.textproto").read_text()
+    train, out = start("refused", "--resume", run, "--set", "learning.batch_size=8", "--seed", 5,
+                       "--task", "walker-walk")
+    code, text = train.wait(timeout=60), out.read_text()
+    expect(code == 2 and all(f"{field}: " in text for field in ("learning.batch_size", "seed", "environment.task"))
+           and "ended" not in text, f"--resume with another config: {code} {text}")
+    expect((run / "config.textproto").read_text() == kept, "a refused --resume has changed the run's config")
+
+
 def continue_a_run_of_one_process():
     """What `pompc train --in-process` leaves, all the processes take up; no record is lost."""
     alone = folder / "alone"
@@ -140,6 +151,7 @@ def main():
     expect("Stopped after" in text and f"pompc train --resume {run}" in text and
            stopped_at >= SEED + 300 and "ended:" not in text, f"the first summary: {text}")
 
+    refuse_another_config()
     train, out = start("second", "--resume", run)
     first_count = wait_for("the learner counts", lambda: learner_metric("pompc_learner_decisions"))
     expect(first_count >= stopped_at, f"resumed with {first_count} of {stopped_at} decisions")
