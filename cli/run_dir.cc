@@ -34,6 +34,10 @@ std::string VideosLine(const std::string& run_dir) {
   return absl::StrFormat("  videos/                 of the evaluations: %d\n", count);
 }
 
+bool HasCheckpoint(const TrainOptions& options) {
+  return fs::exists(RunCheckpointPath(options.run_dir));
+}
+
 absl::Status CheckMayGoOn(const TrainOptions& options) {
   POMPC_ASSIGN_OR_RETURN(const RunCheckpoint checkpoint,
                          LoadRunCheckpoint(RunCheckpointPath(options.run_dir)));
@@ -56,12 +60,14 @@ std::string VideoFolder(const std::string& run_dir) { return run_dir + "/videos"
 absl::Status PrepareRunDir(const TrainOptions& options) {
   const fs::path dir = options.run_dir;
   std::error_code error;
-  if (options.resume) {
-    if (!fs::exists(RunCheckpointPath(options.run_dir))) {
-      return absl::NotFoundError(
-          absl::StrCat("no checkpoint in ", options.run_dir, ": nothing to resume"));
-    }
-  } else if (fs::exists(dir / "config.textproto")) {
+  // The checkpoint is what makes it a run: replay is given no row before there is one.
+  const bool begun = HasCheckpoint(options);
+  if (options.resume && !begun) {
+    return absl::NotFoundError(absl::StrCat("no checkpoint in ", options.run_dir,
+                                            ": nothing to resume; begin anew with --run-dir ",
+                                            options.run_dir));
+  }
+  if (!options.resume && begun) {
     return absl::FailedPreconditionError(
         absl::StrCat(options.run_dir, " holds a run already: continue it with --resume ",
                      options.run_dir, ", or choose another --run-dir"));
@@ -93,6 +99,16 @@ void PrintSummary(const TrainOptions& options, const v1::RunStatus& status, bool
   }
   if (restarts > 0)
     std::printf("Restarted processes: %ld (see the logs)\n", static_cast<long>(restarts));
+  if (!HasCheckpoint(options)) {
+    std::printf(
+        "Too early for a checkpoint: nothing to resume\n"
+        "\nIn %s:\n"
+        "  config.textproto        the resolved config; logs/ one log per process\n"
+        "\nNext, to begin anew:\n"
+        "  pompc train --config %s/config.textproto --run-dir %s\n",
+        dir.c_str(), dir.c_str(), dir.c_str());
+    return;
+  }
   std::printf(
       "\nIn %s:\n"
       "  checkpoint.safetensors  parameters and optimiser state\n"

@@ -18,9 +18,9 @@ std::string DefaultRunDir(const v1::RunConfig& config);
 // Of the evaluations, with evaluation.video.
 std::string VideoFolder(const std::string& run_dir);
 
-// Creates options.run_dir and writes the resolved config there. NOT_FOUND: nothing to resume.
-// FAILED_PRECONDITION: it holds a run already, but options.resume is not set. ABORTED: a learner is
-// at work there. INVALID_ARGUMENT: the run to resume cannot go on with this config
+// Creates options.run_dir and writes the resolved config there. NOT_FOUND: no checkpoint to resume
+// from. FAILED_PRECONDITION: it holds one already, but options.resume is not set. ABORTED: a
+// learner is at work there. INVALID_ARGUMENT: the run to resume cannot go on with this config
 // (CheckResumable()); the message names the fields. DATA_LOSS: its checkpoint is damaged. Others:
 // those of the file system. After an error the config of an earlier run is as it was.
 absl::Status PrepareRunDir(const TrainOptions& options);

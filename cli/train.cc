@@ -247,7 +247,9 @@ absl::Status Train(const TrainOptions& options) {
   if (finished) {
     supervisor.AwaitLeave(kLeaveGrace);
   } else if (absl::IsCancelled(result)) {
-    display.Event("Stopping: the learner writes a checkpoint...");
+    display.Event(fs::exists(RunCheckpointPath(options.run_dir))
+                      ? "Stopping: the learner writes a checkpoint..."
+                      : "Stopping...");
   }
   supervisor.Stop(kStopGrace);
   if (monitor.has_value()) monitor->Stop(clock, kMonitorGrace);

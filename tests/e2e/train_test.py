@@ -1,0 +1,80 @@
+#!/usr/bin/env python3
+"""What `pompc train` does when something goes wrong.
+
+A run that fails, or is stopped, before its first checkpoint can begin anew in the same folder, and the summary
+does not promise what is not there.
+"""
+import os
+import pathlib
+import signal
+import subprocess
+import tempfile
+import time
+
+from train_run import checks
+
+BIN = pathlib.Path(os.environ["POMPC_BUILD"]) / "bin"
+DEADLINE = time.monotonic() + float(os.environ.get("E2E_SECONDS", 240))
+
+CONFIG = """
+preset: "train" total_decisions: 1500
+environment { task: "cartpole-swingup" episode_steps: 60 }
+model { latent_dim: 16 encoder_dim: 24 mlp_dim: 24 num_value_heads: 2 }
+planner { num_samples: 32 num_elites: 8 num_policy_samples: 4 iterations: 2 }
+learning { batch_size: 16 seed_decisions: 100 seed_episodes: 1 reanalyze_windows: 2 }
+replay { capacity_rows: 10000 rate_tolerance_updates: 60 }
+learner { log_every: 20 checkpoint_every_seconds: 1 }
+evaluation { every_decisions: 600 episodes: 2 }
+"""
+folder = pathlib.Path(tempfile.mkdtemp(prefix="pompc_train_"))
+run = folder / "run"
+train = None
+fail, expect, wait_for = checks(DEADLINE, lambda: train, lambda: [*folder.glob("*.out"), *run.glob("logs/*.log")])
+
+
+def start(name, *args):
+    out = folder / f"{name}.out"
+    return subprocess.Popen([BIN / "pompc", "train", *map(str, args)], stdout=out.open("w"),
+                            stderr=subprocess.STDOUT), out
+
+
+def end(out, code):
+    try:
+        train.wait(timeout=max(1, DEADLINE - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        fail("pompc train does not end")
+    expect(train.returncode == code, f"exit code {train.returncode}, not {code}")
+    return out.read_text()
+
+
+def stop_before_the_first_checkpoint():
+    """There never is one by a learner on a GPU that no machine has."""
+    global train
+    train, out = start("early", "--config", folder / "run.textproto", "--run-dir", run,
+                       "--set", "learner.device=cuda:99")
+    wait_for("the learner fails", lambda: "learner ended: exit code 1" in out.read_text())
+    train.send_signal(signal.SIGINT)
+    text = end(out, 130)
+    again = f"pompc train --config {run}/config.textproto --run-dir {run}\n"
+    expect("Too early for a checkpoint" in text and again in text and "--resume" not in text and
+           "checkpoint.safetensors" not in text and "writes a checkpoint" not in text, f"the summary: {text}")
+    train, out = start("nothing", "--resume", run)
+    text = end(out, 1)
+    expect("nothing to resume" in text and f"--run-dir {run}" in text, f"--resume without a checkpoint: {text}")
+
+
+def main():
+    global train
+    (folder / "run.textproto").write_text(CONFIG)
+    stop_before_the_first_checkpoint()
+    train, out = start("anew", "--config", folder / "run.textproto", "--run-dir", run)
+    wait_for("a checkpoint", (run / "checkpoint.safetensors").exists)
+    text = end(out, 0)
+    expect(f"pompc eval --checkpoint {run}/checkpoint.safetensors" in text, f"the summary: {text}")
+    train, out = start("occupied", "--config", folder / "run.textproto", "--run-dir", run)
+    text = end(out, 1)
+    expect("holds a run already" in text, f"a second run into the same folder: {text}")
+
+
+if __name__ == "__main__":
+    main()
