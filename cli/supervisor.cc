@@ -50,7 +50,7 @@ absl::Status Supervisor::HandleEnd(Entry& entry) {
   ++entry.failures;
   if (entry.failures >= kMaxFailures) {
     return absl::AbortedError(absl::StrFormat(
-        "%s failed %d times in a row (%s). The end of %s:\n%s", entry.child.name, entry.failures,
+        "%s failed %d times in a row (%s)\nThe end of %s:\n%s", entry.child.name, entry.failures,
         end.what, LogPath(entry.child.name), TailOfFile(LogPath(entry.child.name), 12)));
   }
   const absl::Duration backoff =
@@ -91,17 +91,26 @@ void Supervisor::AwaitLeave(absl::Duration grace) {
 }
 
 void Supervisor::Stop(absl::Duration grace) {
-  for (auto entry = entries_.rbegin(); entry != entries_.rend(); ++entry) {
-    if (!entry->process.has_value()) continue;
-    entry->process->Signal(SIGTERM);
+  while (!entries_.empty()) {
+    int tier = entries_.front().child.tier;
+    for (const Entry& entry : entries_) tier = std::max(tier, entry.child.tier);
+    const auto runs = [tier](Entry& entry) {
+      return entry.child.tier == tier && entry.process.has_value() &&
+             !entry.process->Poll().has_value();
+    };
+    for (Entry& entry : entries_) {
+      if (runs(entry)) entry.process->Signal(SIGTERM);
+    }
     const absl::Time deadline = clock_->Now() + grace;
-    while (!entry->process->Poll().has_value() && clock_->Now() < deadline) Pause();
-    if (!entry->process->Poll().has_value()) {
-      report_(absl::StrCat(entry->child.name, " did not leave within ", absl::FormatDuration(grace),
+    while (std::any_of(entries_.begin(), entries_.end(), runs) && clock_->Now() < deadline) Pause();
+    for (Entry& entry : entries_) {
+      if (!runs(entry)) continue;
+      report_(absl::StrCat(entry.child.name, " did not leave within ", absl::FormatDuration(grace),
                            " and is killed"));
     }
+    // Kills what still runs.
+    std::erase_if(entries_, [tier](const Entry& entry) { return entry.child.tier == tier; });
   }
-  entries_.clear();  // Kills what still runs.
 }
 
 std::string TailOfFile(const std::string& path, int lines) {

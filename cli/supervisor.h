@@ -24,6 +24,7 @@ class Supervisor {
     std::string name;               // "actor-3": shown, and the name of its log.
     std::vector<std::string> argv;  // Program and arguments.
     bool may_leave = false;         // Exit code 0 is the end of its work, not a failure.
+    int tier = 0;                   // Stop() ends those of a higher one first.
   };
   static constexpr int kMaxFailures = 5;
 
@@ -34,15 +35,15 @@ class Supervisor {
   // Starts it. NOT_FOUND or its like: it cannot be started.
   absl::Status Add(Child child);
 
-  // Notices ends, restarts what is due. ABORTED: a child was given up; the message has the last
-  // lines of its log.
+  // Notices ends, restarts what is due. ABORTED: a child was given up; the first line of the
+  // message says so, those below are the last of its log.
   absl::Status Tick();
 
   // Whether this child has left for good with exit code 0.
   bool HasLeft(const std::string& name) const;
 
-  // Asks the children to end, in the opposite order of Add(), each after the ones before it have
-  // ended or `grace` has passed; then kills. Blocks. No restarts afterwards.
+  // Tier by tier, asks all children of the tier to end and kills those that still run after
+  // `grace`. Blocks. No restarts afterwards.
   void Stop(absl::Duration grace);
 
   // Waits until every child that may leave has done so or `grace` has passed.

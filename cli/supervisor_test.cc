@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -34,6 +35,10 @@ class SupervisorTest : public testing::Test {
   static std::vector<std::string> Shell(const std::string& script) {
     return {"/bin/sh", "-c", script};
   }
+  // Says "ready", then runs `script` when it is asked to end.
+  static std::vector<std::string> OnTerm(const std::string& script) {
+    return Shell("trap '" + script + "' TERM; echo ready; while :; do sleep 0.05; done");
+  }
   // Ticks until `done` or 20 s have passed.
   template <typename Done>
   absl::Status TickUntil(Supervisor& supervisor, Done done) {
@@ -43,6 +48,13 @@ class SupervisorTest : public testing::Test {
       RealClock()->SleepUntil(RealClock()->Now() + absl::Milliseconds(10));
     }
     return done() ? absl::OkStatus() : absl::DeadlineExceededError("condition never held");
+  }
+  absl::Status TickUntilReady(Supervisor& supervisor, const std::vector<std::string>& names) {
+    return TickUntil(supervisor, [&] {
+      return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+        return ReadFile(supervisor.LogPath(name)).value_or("") == "ready\n";
+      });
+    });
   }
 
   std::string dir_;
@@ -80,28 +92,34 @@ TEST_F(SupervisorTest, ProgramThatDoesNotExistIsAnErrorWithItsName) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("/no/such/program"));
 }
 
-TEST_F(SupervisorTest, StopEndsChildrenInOppositeOrderAndKillsTheStubborn) {
+TEST_F(SupervisorTest, StopEndsHigherTiersFirstAndKillsTheStubborn) {
   Supervisor supervisor = Make();
   const std::string order = dir_ + "/order";
   const auto polite = [&](const std::string& name) {
-    return Shell("trap 'echo " + name + " >> " + order + "; exit 0' TERM; echo ready; " +
-                 "while :; do sleep 0.05; done");
+    return OnTerm("echo " + name + " >> " + order + "; exit 0");
   };
-  ASSERT_TRUE(supervisor.Add({"first", polite("first"), true}).ok());
-  ASSERT_TRUE(supervisor.Add({"second", polite("second"), true}).ok());
-  ASSERT_TRUE(
-      supervisor
-          .Add({"stubborn", Shell("trap '' TERM; echo ready; while :; do sleep 0.05; done"), true})
-          .ok());
-  ASSERT_TRUE(TickUntil(supervisor, [&] {
-                for (const char* name : {"first", "second", "stubborn"}) {
-                  if (ReadFile(supervisor.LogPath(name)).value_or("") != "ready\n") return false;
-                }
-                return true;
-              }).ok());
+  ASSERT_TRUE(supervisor.Add({"learner", polite("learner"), true, /*tier=*/1}).ok());
+  ASSERT_TRUE(supervisor.Add({"actor", polite("actor"), true, /*tier=*/2}).ok());
+  ASSERT_TRUE(supervisor.Add({"stubborn", OnTerm(""), true, /*tier=*/2}).ok());
+  ASSERT_TRUE(supervisor.Add({"replay", polite("replay"), false, /*tier=*/0}).ok());
+  ASSERT_TRUE(TickUntilReady(supervisor, {"learner", "actor", "stubborn", "replay"}).ok());
   supervisor.Stop(absl::Seconds(2));
-  EXPECT_EQ(*ReadFile(order), "second\nfirst\n");
+  EXPECT_EQ(*ReadFile(order), "actor\nlearner\nreplay\n");
   EXPECT_THAT(reports_, ElementsAre(HasSubstr("stubborn did not leave")));
+}
+
+TEST_F(SupervisorTest, StopAsksAllOfATierTogether) {
+  Supervisor supervisor = Make();
+  // Each leaves once the other has been asked to.
+  const auto after = [&](const std::string& self, const std::string& other) {
+    return OnTerm("touch " + dir_ + "/" + self + "; until [ -e " + dir_ + "/" + other +
+                  " ]; do sleep 0.05; done; exit 0");
+  };
+  ASSERT_TRUE(supervisor.Add({"a", after("a", "b"), true}).ok());
+  ASSERT_TRUE(supervisor.Add({"b", after("b", "a"), true}).ok());
+  ASSERT_TRUE(TickUntilReady(supervisor, {"a", "b"}).ok());
+  supervisor.Stop(absl::Seconds(20));
+  EXPECT_THAT(reports_, IsEmpty());
 }
 
 TEST_F(SupervisorTest, TailGivesTheLastLines) {

@@ -38,7 +38,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// How long an actor, and then the learner with its checkpoint, may take to leave.
+// How long actors, then the learner with its checkpoint, then replay may take to leave.
 constexpr absl::Duration kStopGrace = absl::Seconds(30);
 // After the learner has finished: for the evaluator's and actors' last words.
 constexpr absl::Duration kLeaveGrace = absl::Seconds(20);
@@ -108,6 +108,10 @@ class Display {
   absl::Time next_line_ = absl::InfinitePast();
 };
 
+// Of the processes in Supervisor::Stop(): actors send their last rows to replay, and the learner's
+// checkpoint counts them.
+enum Tier { kReplayTier, kLearnerTier, kActorTier };
+
 // The processes of a run, in the order of their start.
 class Run {
  public:
@@ -137,10 +141,10 @@ class Run {
         replay.insert(replay.end(),
                       {"--journal", absl::StrCat(options_.run_dir, "/journal/", name)});
       }
-      POMPC_RETURN_IF_ERROR(Add(name, replay, false));
+      POMPC_RETURN_IF_ERROR(Add(name, replay, /*may_leave=*/false, kReplayTier));
       learner.insert(learner.end(), {"--replay", address});
     }
-    POMPC_RETURN_IF_ERROR(Add("learner", learner, true));
+    POMPC_RETURN_IF_ERROR(Add("learner", learner, /*may_leave=*/true, kLearnerTier));
     for (int i = 0; i < config.actor().num_actors(); ++i) {
       POMPC_RETURN_IF_ERROR(AddActor("actor", i));
     }
@@ -163,10 +167,12 @@ class Run {
         Program("pompc-actor"), "--learner", learner_address(), "--role", role, "--index",
         absl::StrCat(index)};
     argv.insert(argv.end(), more.begin(), more.end());
-    return Add(role == "evaluator" ? role : absl::StrCat(role, "-", index), std::move(argv), true);
+    return Add(role == "evaluator" ? role : absl::StrCat(role, "-", index), std::move(argv),
+               /*may_leave=*/true, kActorTier);
   }
 
-  absl::Status Add(const std::string& name, std::vector<std::string> argv, bool may_leave) {
+  absl::Status Add(const std::string& name, std::vector<std::string> argv, bool may_leave,
+                   Tier tier) {
     POMPC_ASSIGN_OR_RETURN(KeptPort port, KeptPort::Create());
     const std::string metrics = absl::StrCat("127.0.0.1:", port.number());
     ports_.push_back(std::move(port));
@@ -179,7 +185,7 @@ class Run {
         metrics, fs::weakly_canonical(options_.run_dir, ignored).filename().string(),
         options_.config.environment().task(), options_.config.preset(), options_.config.seed(),
         name.substr(0, name.find('-')), name));  // actor-3 is an actor.
-    return supervisor_->Add({name, std::move(argv), may_leave});
+    return supervisor_->Add({name, std::move(argv), may_leave, tier});
   }
 
   const TrainOptions& options_;
@@ -250,6 +256,9 @@ absl::Status Train(const TrainOptions& options) {
     display.Event(fs::exists(RunCheckpointPath(options.run_dir))
                       ? "Stopping: the learner writes a checkpoint..."
                       : "Stopping...");
+  } else {  // All of the message is printed last; until then it may take a while.
+    display.Event(
+        absl::StrCat("Stopping: ", result.message().substr(0, result.message().find('\n'))));
   }
   supervisor.Stop(kStopGrace);
   if (monitor.has_value()) monitor->Stop(clock, kMonitorGrace);

@@ -2,8 +2,9 @@
 """What `pompc train` does when something goes wrong.
 
 A run that fails, or is stopped, before its first checkpoint can begin anew in the same folder, and the summary
-does not promise what is not there.
+does not promise what is not there. A failure is told when the others are stopped, and at the end with its reason.
 """
+import atexit
 import os
 import pathlib
 import signal
@@ -63,9 +64,21 @@ def stop_before_the_first_checkpoint():
     expect("nothing to resume" in text and f"--run-dir {run}" in text, f"--resume without a checkpoint: {text}")
 
 
+def expect_failure(failing, out):
+    """Of a run whose learner cannot start."""
+    failing.wait(timeout=max(1, DEADLINE - time.monotonic()))
+    text = out.read_text()
+    told, _, reason = text.partition("Stopping: learner failed 5 times in a row (exit code 1)\n")
+    expect(failing.returncode == 1 and told and "pompc: learner failed 5 times in a row" in reason and
+           "learner.device: cannot use" in reason, f"a learner that fails: {failing.returncode} {text}")
+
+
 def main():
     global train
     (folder / "run.textproto").write_text(CONFIG)
+    failing, failing_out = start("failing", "--config", folder / "run.textproto", "--run-dir", folder / "failing",
+                                 "--set", "learner.device=cuda:99")
+    atexit.register(failing.kill)
     stop_before_the_first_checkpoint()
     train, out = start("anew", "--config", folder / "run.textproto", "--run-dir", run)
     wait_for("a checkpoint", (run / "checkpoint.safetensors").exists)
@@ -74,6 +87,7 @@ def main():
     train, out = start("occupied", "--config", folder / "run.textproto", "--run-dir", run)
     text = end(out, 1)
     expect("holds a run already" in text, f"a second run into the same folder: {text}")
+    expect_failure(failing, failing_out)
 
 
 if __name__ == "__main__":
