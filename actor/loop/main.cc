@@ -1,7 +1,8 @@
 // pompc-actor: acts in a run, evaluates its parameters, or re-plans what replay stores. Started
 // with the learner's address alone; everything else comes from there.
 //
-// Exit status: 0 when the run is finished or after SIGTERM or SIGINT; 1 after an error, which the
+// Exit status: 0 when the run is finished; 130 when it was asked to stop (SIGTERM, SIGINT, SIGHUP),
+// so that whoever restarts programs knows that there may be more to do; 1 after an error, which the
 // last log line tells; 2 for a wrong command line.
 #include <ATen/Parallel.h>
 #include <unistd.h>
@@ -176,9 +177,10 @@ int Main(int argc, char** argv) {
   }
   InitLogging(flags.index.has_value() ? absl::StrCat(flags.role, "-", *flags.index) : flags.role);
   const absl::Status status = Run(flags);
-  if (status.ok() || (absl::IsCancelled(status) && TerminationRequest().HasBeenNotified())) {
+  const bool asked = TerminationRequest().HasBeenNotified();
+  if (status.ok() || (absl::IsCancelled(status) && asked)) {
     POMPC_LOG(INFO) << "left the run";
-    return 0;
+    return asked ? 130 : 0;
   }
   POMPC_LOG(ERROR) << "giving up: " << status;
   return 1;

@@ -68,7 +68,7 @@ def main():
         program = actor_host.start(folder, name, *acts, *args)
         wait_for(f"{name} is told why", lambda: why in program.log.read_text())
         program.process.send_signal(signal.SIGTERM)
-        expect(program.process.wait(timeout=60) == 0, f"{name} does not leave when told to")
+        expect(program.process.wait(timeout=60) == 130, f"{name} does not leave when told to")
 
     by_environment = {"POMPC_TLS_CERT": tls / "actor.pem", "POMPC_TLS_KEY": tls / "actor.key",
                       "POMPC_TLS_CA": tls / "ca.pem", "POMPC_TOKEN_FILE": tls / "token"}

@@ -3,10 +3,12 @@
 
 A run that fails, or is stopped, before its first checkpoint can begin anew in the same folder, and the summary
 does not promise what is not there. A failure is told when the others are stopped, and at the end with its reason.
+The only actor and the evaluator, asked to leave by somebody else, come back.
 """
 import atexit
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import tempfile
@@ -64,6 +66,21 @@ def stop_before_the_first_checkpoint():
     expect("nothing to resume" in text and f"--run-dir {run}" in text, f"--resume without a checkpoint: {text}")
 
 
+def ask_to_leave(out, *names):
+    """By a signal that is not from pompc train. Waits until they are back."""
+    children = {}
+    for pid in pathlib.Path(f"/proc/{train.pid}/task/{train.pid}/children").read_text().split():
+        argv = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        if "--role" in argv:
+            role = argv[argv.index("--role") + 1]
+            children[role if role == "evaluator" else f"{role}-{argv[argv.index('--index') + 1]}"] = int(pid)
+    for name in names:
+        os.kill(children[name], signal.SIGTERM)
+    for name in names:
+        wait_for(f"{name} is started again", lambda name=name: f"{name} started again" in out.read_text())
+        expect(f"{name} ended: exit code 130; " in out.read_text(), f"{name} was not asked to leave")
+
+
 def expect_failure(failing, out):
     """Of a run whose learner cannot start."""
     failing.wait(timeout=max(1, DEADLINE - time.monotonic()))
@@ -82,7 +99,10 @@ def main():
     stop_before_the_first_checkpoint()
     train, out = start("anew", "--config", folder / "run.textproto", "--run-dir", run)
     wait_for("a checkpoint", (run / "checkpoint.safetensors").exists)
+    ask_to_leave(out, "actor-0", "evaluator")
     text = end(out, 0)
+    expect("Restarted processes: 2 " in text and re.search(r"Evaluation return \S+ at the end", text),
+           f"the actor and the evaluator were asked to leave: {text}")
     expect(f"pompc eval --checkpoint {run}/checkpoint.safetensors" in text, f"the summary: {text}")
     train, out = start("occupied", "--config", folder / "run.textproto", "--run-dir", run)
     text = end(out, 1)
