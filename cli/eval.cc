@@ -13,6 +13,7 @@
 #include "common/base/clock.h"
 #include "common/base/signal.h"
 #include "common/base/status_macros.h"
+#include "common/model/device.h"
 #include "common/model/parameters.h"
 #include "learner/service/run_checkpoint.h"
 
@@ -42,6 +43,8 @@ absl::StatusOr<v1::ParameterSnapshot> SnapshotOf(const RunCheckpoint& checkpoint
 
 absl::Status Evaluate(const EvalOptions& options) {
   POMPC_ASSIGN_OR_RETURN(RunCheckpoint checkpoint, LoadRunCheckpoint(options.checkpoint));
+  POMPC_RETURN_IF_ERROR(FindDevice("--device", options.device).status());
+  checkpoint.config.mutable_actor()->set_device(options.device);
   if (options.episodes > 0) {
     checkpoint.config.mutable_evaluation()->set_episodes(options.episodes);
   }

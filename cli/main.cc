@@ -133,6 +133,10 @@ int Main(int argc, char** argv) {
       ->required();
   eval_app->add_option("--episodes", eval.episodes, "How many (default: the run's own number)")
       ->check(CLI::Range(1, 1000));
+  eval_app
+      ->add_option("--device", eval.device,
+                   "Where to plan, whatever the run did: cpu, cuda or cuda:1")
+      ->capture_default_str();
 
   RenderVideoOptions render;
   CLI::App* render_app =
