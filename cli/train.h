@@ -23,9 +23,10 @@ struct TrainOptions {
 
 // Starts learner, replay (if config.replay.servers asks for it), actors and evaluator, shows
 // progress on stdout, restarts children that die, and blocks until the run is finished (OK), or
-// Ctrl-C or SIGTERM asks it to stop (CANCELLED, after a checkpoint). Nothing it started runs
-// afterwards. Errors: FAILED_PRECONDITION: run_dir holds another run; ABORTED: a child fails again
-// and again, with the last lines of its log; those of Monitor::Create(), before anything starts.
+// Ctrl-C, SIGTERM or a closed terminal asks it to stop (CANCELLED, after a checkpoint). Nothing it
+// started runs afterwards. Errors: FAILED_PRECONDITION: run_dir holds another run; ABORTED: a child
+// fails again and again, with the last lines of its log; those of Monitor::Create(), before
+// anything starts.
 absl::Status Train(const TrainOptions& options);
 
 }  // namespace pompc

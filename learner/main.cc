@@ -1,8 +1,8 @@
 // pompc-learner: trains, and serves the run to actors, evaluators and displays.
 //
-// Exit status: 0 when the run is complete; 130 when it was asked to stop before (SIGTERM, SIGINT:
-// it writes a checkpoint first), so that whoever restarts programs knows that there is more to do;
-// else 1, and the reason is on stderr.
+// Exit status: 0 when the run is complete; 130 when it was asked to stop before (SIGTERM, SIGINT,
+// SIGHUP: it writes a checkpoint first), so that whoever restarts programs knows that there is more
+// to do; else 1, and the reason is on stderr.
 #include <atomic>
 #include <filesystem>
 #include <memory>

@@ -19,10 +19,10 @@ namespace {
 // and a thread does the rest. (Blocking the signals for a sigwait() instead would be inherited by
 // child processes.)
 int pipe_write_end = -1;
-std::atomic<int> signals_seen{0};
+std::atomic<int> requests_seen{0};  // By someone who could be waiting.
 
 void HandleSignal(int signal) {
-  if (signals_seen.fetch_add(1) > 0) _exit(128 + signal);
+  if (signal != SIGHUP && requests_seen.fetch_add(1) > 0) _exit(128 + signal);
   const int saved_errno = errno;
   const char number = static_cast<char>(signal);
   [[maybe_unused]] const ssize_t n = write(pipe_write_end, &number, 1);
@@ -52,6 +52,9 @@ Termination* Install() {
   action.sa_flags = SA_RESTART;
   sigemptyset(&action.sa_mask);
   for (int signal : {SIGTERM, SIGINT}) POMPC_CHECK(sigaction(signal, &action, nullptr) == 0);
+  struct sigaction inherited = {};
+  POMPC_CHECK(sigaction(SIGHUP, nullptr, &inherited) == 0);
+  if (inherited.sa_handler != SIG_IGN) POMPC_CHECK(sigaction(SIGHUP, &action, nullptr) == 0);
   return termination;
 }
 

@@ -12,9 +12,10 @@ namespace {
 // Each body runs in a process of its own: what it installs is process-wide.
 TEST(TerminationRequestDeathTest, FirstSignalRaisesTheEvent) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
-  for (int signal : {SIGTERM, SIGINT}) {
+  for (int signal : {SIGTERM, SIGINT, SIGHUP}) {
     EXPECT_EXIT(
         {
+          ::signal(SIGHUP, SIG_DFL);  // Whatever runs this test.
           const Event& stop = TerminationRequest();
           if (stop.HasBeenNotified()) std::exit(1);
           raise(signal);
@@ -34,6 +35,34 @@ TEST(TerminationRequestDeathTest, SecondSignalEndsTheProcess) {
         raise(SIGTERM);
       },
       testing::ExitedWithCode(128 + SIGTERM), "");
+}
+
+// A terminal that closes sends it to the shell's jobs, and again to whoever is in the foreground.
+TEST(TerminationRequestDeathTest, HangUpsDoNotCutOffAnOrderlyEnd) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        ::signal(SIGHUP, SIG_DFL);
+        const Event& stop = TerminationRequest();
+        for (int signal : {SIGHUP, SIGTERM, SIGHUP}) raise(signal);
+        stop.Wait();
+        std::_Exit(7);
+      },
+      testing::ExitedWithCode(7), "");
+}
+
+TEST(TerminationRequestDeathTest, HangUpStaysIgnoredUnderNohup) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(
+      {
+        ::signal(SIGHUP, SIG_IGN);
+        const Event& stop = TerminationRequest();
+        raise(SIGHUP);
+        raise(SIGTERM);
+        stop.Wait();
+        std::_Exit(7);
+      },
+      testing::ExitedWithCode(7), "asked to stop signal=15");
 }
 
 }  // namespace

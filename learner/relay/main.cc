@@ -1,8 +1,8 @@
 // pompc-relay: serves a learner's service again. Many actors, on machines of their own, are started
 // with the address of a relay as that of their learner; so are further relays.
 //
-// Exit status: 0 when the run is finished and all subscribers have left, or after SIGTERM or
-// SIGINT; 1 after an error, which the last log line tells; 2 for a wrong command line.
+// Exit status: 0 when the run is finished and all subscribers have left, or after SIGTERM,
+// SIGINT or SIGHUP; 1 after an error, which the last log line tells; 2 for a wrong command line.
 #include <unistd.h>
 
 #include <memory>

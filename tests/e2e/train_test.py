@@ -3,7 +3,8 @@
 
 A run that fails, or is stopped, before its first checkpoint can begin anew in the same folder, and the summary
 does not promise what is not there. A failure is told when the others are stopped, and at the end with its reason.
-The only actor and the evaluator, asked to leave by somebody else, come back.
+A terminal that closes does what Ctrl-C does. The only actor and the evaluator, asked to leave by somebody else, come
+back.
 """
 import atexit
 import os
@@ -36,9 +37,10 @@ fail, expect, wait_for = checks(DEADLINE, lambda: train, lambda: [*folder.glob("
 
 
 def start(name, *args):
-    out = folder / f"{name}.out"
+    out, temporary = folder / f"{name}.out", folder / "tmp" / name
+    temporary.mkdir(parents=True)
     return subprocess.Popen([BIN / "pompc", "train", *map(str, args)], stdout=out.open("w"),
-                            stderr=subprocess.STDOUT), out
+                            stderr=subprocess.STDOUT, env={**os.environ, "TMPDIR": str(temporary)}), out
 
 
 def end(out, code):
@@ -92,6 +94,7 @@ def expect_failure(failing, out):
 
 def main():
     global train
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # Also for those started here, whoever ignores it.
     (folder / "run.textproto").write_text(CONFIG)
     failing, failing_out = start("failing", "--config", folder / "run.textproto", "--run-dir", folder / "failing",
                                  "--set", "learner.device=cuda:99")
@@ -99,6 +102,13 @@ def main():
     stop_before_the_first_checkpoint()
     train, out = start("anew", "--config", folder / "run.textproto", "--run-dir", run)
     wait_for("a checkpoint", (run / "checkpoint.safetensors").exists)
+    # The terminal closes.
+    train.send_signal(signal.SIGHUP)
+    text = end(out, 130)
+    expect("Stopped after" in text and f"pompc train --resume {run}" in text, f"the summary: {text}")
+    expect(not list((folder / "tmp/anew").iterdir()), "pompc train has left its sockets")
+    train, out = start("again", "--resume", run)
+    wait_for("the run goes on", lambda: "seeding" in out.read_text() or "training" in out.read_text())
     ask_to_leave(out, "actor-0", "evaluator")
     text = end(out, 0)
     expect("Restarted processes: 2 " in text and re.search(r"Evaluation return \S+ at the end", text),
