@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <deque>
 #include <memory>
@@ -23,6 +22,7 @@
 #include "common/base/signal.h"
 #include "common/base/status_macros.h"
 #include "common/config/config.h"
+#include "learner/service/divergence.h"
 #include "learner/service/run_checkpoint.h"
 #include "learner/service/run_lock.h"
 #include "learner/service/run_records.h"
@@ -72,11 +72,7 @@ class Recorder {
     }
     if (!progress.stats.has_value()) return absl::OkStatus();
     const auto values = progress.stats->Read();
-    for (size_t i = 0; i < values.size(); ++i) {
-      if (std::isfinite(values[i])) continue;
-      return absl::InternalError(absl::StrCat("training diverged: ", StatName(static_cast<Stat>(i)),
-                                              " is ", values[i], " at update ", status_.updates()));
-    }
+    POMPC_RETURN_IF_ERROR(CheckFinite(values, status_.updates()));
     return records_->AddLosses(values, [this] { return Moment(); });
   }
 
@@ -122,6 +118,7 @@ class Recorder {
   // So that `pompc train --resume` can go on from here.
   absl::Status SaveCheckpoint(const InProcessRun& run, const TrainOptions& options) const {
     RunCheckpoint checkpoint{.config = options.config, .state = run.Save()};
+    POMPC_RETURN_IF_ERROR(CheckFinite(checkpoint.state));
     v1::RunBooks& books = checkpoint.books;
     books.set_run_id(run_id_);
     *books.mutable_sizes() = run.sizes();

@@ -81,7 +81,7 @@ inline constexpr MetricSpec kMetricTable[] = {
     {"pompc_learner_publish_duration_seconds", internal::kH, "seconds", "Publishing parameters, beside the loop: checksum and serialising, the rest of a copy from a GPU included.", "", "", internal::kDurationBuckets},
     {"pompc_learner_queue_wait_seconds", internal::kH, "seconds", "Waiting for a batch, per update.", "", "", internal::kDurationBuckets},
     {"pompc_learner_loss", internal::kG, "", "Last logged value of each loss.", "loss", "consistency,reward,value,termination,policy,prior"},
-    {"pompc_learner_nonfinite_losses_total", internal::kC, "", "Logged updates with a loss or norm that is not finite; the first one ends the learner."},
+    {"pompc_learner_nonfinite_losses_total", internal::kC, "", "Times that a loss, norm or parameter was found not to be finite; the first one ends the learner."},
     {"pompc_learner_gradient_norm", internal::kG, "", "Last logged norm of the gradient before clipping.", "loss", "model,policy,prior"},
     {"pompc_learner_policy_kl_nats", internal::kG, "nats", "Divergence of sampling policy and reference, per action dimension."},
     {"pompc_learner_policy_entropy_nats", internal::kG, "nats", "Entropy of the sampling policy."},

@@ -204,6 +204,18 @@ PendingSnapshot Parameters::StartSnapshot(v1::LearnerConfig::PublishDtype dtype)
   return snapshot;
 }
 
+bool AllFinite(const at::Tensor& values) {
+  // A sum is finite only if all terms are. In their own type it takes a fraction of the time, but
+  // may overflow; finite float32 terms cannot overflow a double.
+  return std::isfinite(values.sum().item<double>()) ||
+         std::isfinite(values.sum(at::kDouble).item<double>());
+}
+
+bool PendingSnapshot::Finite() const {
+  if (copied_.has_value()) copied_->synchronize();
+  return AllFinite(values_);
+}
+
 std::string PendingSnapshot::Bytes() const {
   if (copied_.has_value()) copied_->synchronize();
   const bool bfloat16 = values_.scalar_type() == at::kBFloat16;
@@ -254,8 +266,7 @@ absl::Status Parameters::LoadSnapshot(std::string_view bytes) {
       at::empty({layout_.size()}, at::TensorOptions(type).pinned_memory(flat_.is_cuda()));
   std::memcpy(values.data_ptr(), content.data(), content.size());
   values = values.to(flat_.device()).to(at::kFloat);
-  // A sum is finite only if all terms are; finite float32 terms cannot overflow a double.
-  if (!std::isfinite(values.sum(at::kDouble).item<double>())) {
+  if (!AllFinite(values)) {
     return absl::InvalidArgumentError("parameter snapshot holds values that are not finite");
   }
   flat_.copy_(values);

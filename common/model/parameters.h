@@ -91,12 +91,17 @@ class ParameterLayout {
 // kActing: values only. kTraining: gradient buffer and target value heads as well.
 enum class ParameterUse { kActing, kTraining };
 
+// Whether all values are finite. Waits for the device.
+bool AllFinite(const at::Tensor& values);
+
 // A snapshot whose values may still be on their way from a GPU. Thread-safety: none; may be moved
 // to another thread.
 class PendingSnapshot {
  public:
   // Blocks until the values are there. What Parameters::Snapshot() returns.
   std::string Bytes() const;
+  // Blocks likewise. Whether all values are finite: LoadSnapshot() refuses others.
+  bool Finite() const;
 
  private:
   friend class Parameters;

@@ -186,5 +186,20 @@ TEST(ModelSpecTest, HasAnIntermediatePriorOnlyWhereItIsUsed) {
   EXPECT_TRUE(ModelSpec::FromConfig(config, 5, 2).intermediate_prior);
 }
 
+TEST(AllFiniteTest, SeesEachValueThatIsNotAndNoneWhereAllAre) {
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble}) {
+    const at::Tensor values = at::full({1000}, 3e38, type);  // Their float32 sum is not finite.
+    EXPECT_TRUE(AllFinite(values)) << type;
+    for (const double wrong : {NAN, INFINITY, -INFINITY}) {
+      at::Tensor some = values.clone();
+      some[7].fill_(wrong);
+      EXPECT_FALSE(AllFinite(some)) << type << " " << wrong;
+      some[8].fill_(-wrong);
+      EXPECT_FALSE(AllFinite(some)) << type << " " << wrong;
+    }
+  }
+  EXPECT_TRUE(AllFinite(at::full({}, 7, at::kLong)));
+}
+
 }  // namespace
 }  // namespace pompc

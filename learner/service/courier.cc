@@ -1,5 +1,9 @@
 #include "learner/service/courier.h"
 
+#include <ATen/Parallel.h>
+
+#include "learner/service/divergence.h"
+
 namespace pompc {
 
 Courier::Courier(Publisher* publisher, Clock* clock, Histogram* duration)
@@ -21,18 +25,21 @@ bool Courier::Idle() {
   return Empty();
 }
 
-void Courier::Await() {
+absl::Status Courier::Await() {
   absl::MutexLock lock(&mu_);
   mu_.Await(absl::Condition(this, &Courier::Empty));
+  return diverged_;
 }
 
-void Courier::Publish(v1::ParameterSnapshot snapshot, PendingSnapshot data) {
+absl::Status Courier::Publish(v1::ParameterSnapshot snapshot, PendingSnapshot data) {
   absl::MutexLock lock(&mu_);
   mu_.Await(absl::Condition(this, &Courier::Empty));
-  parcel_.emplace(Parcel{std::move(snapshot), std::move(data)});
+  if (diverged_.ok()) parcel_.emplace(Parcel{std::move(snapshot), std::move(data)});
+  return diverged_;
 }
 
 void Courier::Run() {
+  at::set_num_threads(1);  // Of this thread: the others are the updates'.
   while (true) {
     Parcel* parcel = nullptr;
     {
@@ -42,10 +49,16 @@ void Courier::Run() {
       parcel = &*parcel_;  // Stays as it is until this thread lets go of it.
     }
     const absl::Time start = clock_->Now();
-    parcel->snapshot.set_data(parcel->data.Bytes());
-    publisher_->Publish(std::move(parcel->snapshot));
-    duration_->Observe(absl::ToDoubleSeconds(clock_->Now() - start));
+    absl::Status diverged;
+    if (parcel->data.Finite()) {
+      parcel->snapshot.set_data(parcel->data.Bytes());
+      publisher_->Publish(std::move(parcel->snapshot));
+      duration_->Observe(absl::ToDoubleSeconds(clock_->Now() - start));
+    } else {
+      diverged = DivergedError("a parameter is not finite", parcel->snapshot.updates());
+    }
     absl::MutexLock lock(&mu_);
+    diverged_ = std::move(diverged);
     parcel_.reset();
   }
 }

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <filesystem>
 #include <iterator>
 #include <map>
@@ -21,6 +20,7 @@
 #include "common/config/config.h"
 #include "common/model/device.h"
 #include "google/protobuf/text_format.h"
+#include "learner/service/divergence.h"
 
 namespace pompc {
 namespace {
@@ -120,7 +120,7 @@ absl::Status LearnerRun::Run(const Event& stop) {
   const bool complete = schedule_->Complete(decisions_, updater().updates());
   if (complete) {
     POMPC_RETURN_IF_ERROR(SaveCheckpoint());
-    Finish(stop);
+    POMPC_RETURN_IF_ERROR(Finish(stop));
   }
   front_->episodes.Close();  // What is acknowledged must be in the last checkpoint.
   POMPC_RETURN_IF_ERROR(SaveCheckpoint());
@@ -174,7 +174,7 @@ absl::Status LearnerRun::Start(const v1::TaskSizes& sizes, const Event& stop) {
 
   const bool trained = resumed_.has_value() && !schedule_->Pretraining(updater().updates());
   resumed_.reset();
-  Publish(trained, /*run_finished=*/false);
+  POMPC_RETURN_IF_ERROR(Publish(trained, /*run_finished=*/false));
   next_info_ = clock_->Now();
   next_checkpoint_ = next_info_ + absl::Seconds(config.learner().checkpoint_every_seconds());
   POMPC_LOG(INFO) << "run started run_id=" << front_->identity.run_id() << " sizes={"
@@ -189,8 +189,8 @@ absl::Status LearnerRun::Loop(const Event& stop) {
   while (!stop.HasBeenNotified() && !schedule_->Complete(decisions_, updater().updates())) {
     POMPC_ASSIGN_OR_RETURN(const bool have_batch, TakeBatch(stop));
     if (have_batch) POMPC_RETURN_IF_ERROR(MakeUpdate());
-    PublishIfDue();
-    CheckpointIfDue();
+    POMPC_RETURN_IF_ERROR(PublishIfDue());
+    POMPC_RETURN_IF_ERROR(CheckpointIfDue());
     ShowProgress(Phase());
   }
   return absl::OkStatus();
@@ -352,17 +352,9 @@ absl::Status LearnerRun::WriteBackPriors(const ReanalyzedPrior& prior) {
 
 absl::Status LearnerRun::LogStats(const UpdateStats& stats) {
   const auto values = stats.Read();
+  POMPC_RETURN_IF_ERROR(CountDiverged(CheckFinite(values, updater().updates())));
   std::map<std::string, double> losses;
-  for (size_t i = 0; i < values.size(); ++i) {
-    const char* const name = StatName(static_cast<Stat>(i));
-    if (!std::isfinite(values[i])) {
-      metrics_.nonfinite_losses->Increment();
-      return absl::InternalError(absl::StrCat("training diverged: ", name, " is ", values[i],
-                                              " at update ", updater().updates(),
-                                              "; the last checkpoint is kept"));
-    }
-    losses[name] = values[i];
-  }
+  for (size_t i = 0; i < values.size(); ++i) losses[StatName(static_cast<Stat>(i))] = values[i];
   metrics_.SetStats(values);
   metrics_.SetModelError(stats.ReadModelError());
   front_->progress.SetLosses(std::move(losses));
@@ -374,19 +366,28 @@ absl::Status LearnerRun::LogStats(const UpdateStats& stats) {
   });
 }
 
-void LearnerRun::PublishIfDue() {
-  const int64_t updates = updater().updates();
-  if (schedule_->Pretraining(updates)) return;
-  if (!published_trained_) {
-    if (schedule_->Seeded(decisions_)) Publish(/*trained=*/true, /*run_finished=*/false);
-  } else if (updates - published_updates_ >= options_.config.learner().publish_every()) {
-    // In lock-step an actor waits for just this version. Else a later one will do as well.
-    const bool lock_step = options_.config.actor().max_parameter_lag_updates() == 0;
-    if (lock_step || courier_->Idle()) Publish(/*trained=*/true, /*run_finished=*/false);
-  }
+absl::Status LearnerRun::CountDiverged(absl::Status finite) {
+  if (!finite.ok()) metrics_.nonfinite_losses->Increment();
+  return finite;
 }
 
-void LearnerRun::Publish(bool trained, bool run_finished) {
+absl::Status LearnerRun::PublishIfDue() {
+  const int64_t updates = updater().updates();
+  if (schedule_->Pretraining(updates)) return absl::OkStatus();
+  if (!published_trained_) {
+    if (!schedule_->Seeded(decisions_)) return absl::OkStatus();
+  } else {
+    if (updates - published_updates_ < options_.config.learner().publish_every()) {
+      return absl::OkStatus();
+    }
+    // In lock-step an actor waits for just this version. Else a later one will do as well.
+    const bool lock_step = options_.config.actor().max_parameter_lag_updates() == 0;
+    if (!lock_step && !courier_->Idle()) return absl::OkStatus();
+  }
+  return Publish(/*trained=*/true, /*run_finished=*/false);
+}
+
+absl::Status LearnerRun::Publish(bool trained, bool run_finished) {
   const absl::Time start = clock_->Now();
   v1::ParameterSnapshot snapshot;
   snapshot.set_updates(updater().updates());
@@ -396,27 +397,33 @@ void LearnerRun::Publish(bool trained, bool run_finished) {
   const int64_t publish_every = options_.config.learner().publish_every();
   snapshot.set_next_decisions(
       schedule_->DecisionsFor(updater().updates() + (trained ? publish_every : 0)));
-  courier_->Publish(std::move(snapshot), updater().parameters()->StartSnapshot(
-                                             options_.config.learner().publish_dtype()));
+  PendingSnapshot data =
+      updater().parameters()->StartSnapshot(options_.config.learner().publish_dtype());
+  POMPC_RETURN_IF_ERROR(CountDiverged(courier_->Publish(std::move(snapshot), std::move(data))));
   published_trained_ = trained;
   published_updates_ = updater().updates();
   metrics_.Count(LearnerMetrics::Activity::kPublish, clock_->Now() - start);
+  return absl::OkStatus();
 }
 
-void LearnerRun::CheckpointIfDue() {
-  if (clock_->Now() < next_checkpoint_) return;
+absl::Status LearnerRun::CheckpointIfDue() {
+  if (clock_->Now() < next_checkpoint_) return absl::OkStatus();
   const absl::Status saved = SaveCheckpoint();
+  if (absl::IsInternal(saved)) return saved;
   if (!saved.ok()) POMPC_LOG(ERROR) << "cannot write a checkpoint status=" << saved;
   next_checkpoint_ =
       clock_->Now() + absl::Seconds(options_.config.learner().checkpoint_every_seconds());
+  return absl::OkStatus();
 }
 
 absl::Status LearnerRun::SaveCheckpoint() {
   const absl::Time start = clock_->Now();
-  courier_->Await();  // The books name the newest version.
+  POMPC_RETURN_IF_ERROR(CountDiverged(courier_->Await()));  // The books name the newest version.
   RunCheckpoint checkpoint;
   checkpoint.config = options_.config;
   checkpoint.state = updater().Save();
+  // Whoever resumed from it would diverge again.
+  POMPC_RETURN_IF_ERROR(CountDiverged(CheckFinite(checkpoint.state)));
   v1::RunBooks& books = checkpoint.books;
   books.set_run_id(front_->identity.run_id());
   *books.mutable_sizes() = shape_.sizes;
@@ -449,9 +456,10 @@ absl::Status LearnerRun::SaveStatus() {
   return WriteFileAtomically(RunStatusPath(options_.run_dir), text);
 }
 
-void LearnerRun::Finish(const Event& stop) {
-  Publish(!schedule_->Pretraining(updater().updates()), /*run_finished=*/true);
-  courier_->Await();
+absl::Status LearnerRun::Finish(const Event& stop) {
+  POMPC_RETURN_IF_ERROR(
+      Publish(!schedule_->Pretraining(updater().updates()), /*run_finished=*/true));
+  POMPC_RETURN_IF_ERROR(CountDiverged(courier_->Await()));
   ShowProgress("finished");
   const int64_t version = front_->publisher.version();
   const absl::Time deadline = clock_->Now() + options_.final_evaluation_wait;
@@ -472,6 +480,7 @@ void LearnerRun::Finish(const Event& stop) {
     POMPC_LOG(WARNING) << "leaving before all subscribers have; all hold the last parameters: "
                        << front_->publisher.AwaitDelivered(clock_->Now());
   }
+  return absl::OkStatus();
 }
 
 const char* LearnerRun::Phase() const {

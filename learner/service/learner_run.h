@@ -81,7 +81,7 @@ class LearnerRun {
   // The run's steps, in order.
   absl::Status Start(const v1::TaskSizes& sizes, const Event& stop);
   absl::Status Loop(const Event& stop);
-  void Finish(const Event& stop);
+  absl::Status Finish(const Event& stop);
 
   // The loop's steps, in order.
   absl::StatusOr<bool> TakeBatch(const Event& stop);  // False: none within a moment.
@@ -92,15 +92,18 @@ class LearnerRun {
   const Updater& updater() const { return updates_->updater(); }
   absl::Status WriteBackPriors(const ReanalyzedPrior& prior);
   absl::Status LogStats(const UpdateStats& stats);
-  void PublishIfDue();
-  void CheckpointIfDue();
+  absl::Status PublishIfDue();
+  absl::Status CheckpointIfDue();
 
   // Keeps the offsets of the table in use for when the run is resumed.
   void NoteTable(uint64_t table_id);
   void SetDecisions(int64_t decisions);
   absl::Status RefreshInfo();
   void MeasureMachine();  // Sets the metrics of disk and GPU memory.
-  void Publish(bool trained, bool run_finished);
+  // Counts it if `finite` says that training diverged; returns it.
+  absl::Status CountDiverged(absl::Status finite);
+  absl::Status Publish(bool trained, bool run_finished);  // INTERNAL: training diverged.
+  // INTERNAL: training diverged, nothing is written. Others: those of the file system.
   absl::Status SaveCheckpoint();
   absl::Status SaveStatus();
   void ShowProgress(const char* phase);

@@ -9,6 +9,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "learner/client/remote_parameter_subscriber.h"
+#include "learner/service/divergence.h"
 #include "learner/service/learner_run_testing.h"
 #include "learner/service/testing.h"
 
@@ -147,6 +148,29 @@ TEST(LearnerRunTest, TrainingThatDivergesIsToldAndCounted) {
   EXPECT_TRUE(absl::IsInternal(end)) << end;
   EXPECT_THAT(std::string(end.message()), HasSubstr("training diverged"));
   EXPECT_EQ(process.metrics()->GetCounter("pompc_learner_nonfinite_losses_total")->Value(), 1);
+}
+
+// Between two logged updates, that is.
+TEST(LearnerRunTest, NoCheckpointHoldsWhatIsNotFiniteAndNobodyIsSentIt) {
+  v1::RunConfig config = TinyConfig();
+  config.mutable_learning()->set_learning_rate(1e30);
+  config.mutable_learner()->set_log_every(1'000'000);
+  config.mutable_learning()->set_reanalyze_windows(0);  // They find no plan.
+  // Published again before the end, or saved at the end without that.
+  for (const int publish_every : {5, 1'000'000}) {
+    config.mutable_learner()->set_publish_every(publish_every);
+    const std::string folder = NewFolder();
+    Process process(config, folder, /*resume=*/false);
+    process.StartActor();
+    const absl::Status end = process.End();
+    EXPECT_TRUE(absl::IsInternal(end)) << end;
+    EXPECT_THAT(std::string(end.message()), HasSubstr("training diverged"));
+    EXPECT_EQ(process.metrics()->GetCounter("pompc_learner_nonfinite_losses_total")->Value(), 1);
+    EXPECT_EQ(process.front().publisher.version(), 0) << "only the untrained ones";
+    const auto checkpoint = LoadRunCheckpoint(RunCheckpointPath(folder));
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    EXPECT_TRUE(CheckFinite(checkpoint->state).ok());
+  }
 }
 
 TEST(LearnerRunTest, StopsBeforeAnybodyHasJoined) {
