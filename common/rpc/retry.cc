@@ -41,11 +41,11 @@ UnaryCaller::UnaryCaller(const RetryPolicy& policy, Rng rng, Clock* clock, const
 
 absl::Status UnaryCaller::Call(const std::function<grpc::Status(grpc::ClientContext*)>& attempt) {
   const absl::Time give_up = clock_->Now() + policy_.give_up_after;
+  absl::Duration timeout = policy_.attempt_timeout;
   backoff_.Reset();
   while (!stop_->HasBeenNotified()) {
     grpc::ClientContext context;
-    context.set_deadline(std::chrono::system_clock::now() +
-                         absl::ToChronoNanoseconds(policy_.attempt_timeout));
+    context.set_deadline(std::chrono::system_clock::now() + absl::ToChronoNanoseconds(timeout));
     const absl::Time start = clock_->Now();
     absl::Status status = FromGrpc(attempt(&context));
     call_duration_->Observe(absl::ToDoubleSeconds(clock_->Now() - start));
@@ -54,9 +54,10 @@ absl::Status UnaryCaller::Call(const std::function<grpc::Status(grpc::ClientCont
     if (!WorthAnotherAttempt(status)) return status;
 
     const absl::Time next = clock_->Now() + backoff_.Next();
-    if (next > give_up) return status;
+    if (next >= give_up) return status;
     if (stop_->WaitUntil(clock_, next)) break;
     retries_->Increment();
+    timeout = std::min(policy_.attempt_timeout, give_up - clock_->Now());
   }
   return absl::CancelledError("stopped before the call succeeded");
 }

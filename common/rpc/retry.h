@@ -19,8 +19,9 @@
 namespace pompc {
 
 struct RetryPolicy {
-  absl::Duration attempt_timeout = absl::Seconds(10);        // Deadline of each attempt.
-  absl::Duration give_up_after = absl::InfiniteDuration();   // No attempt starts later than this.
+  absl::Duration attempt_timeout = absl::Seconds(10);        // Of each attempt at most.
+  absl::Duration give_up_after = absl::InfiniteDuration();   // All but the first end by then; 0:
+                                                             // there is one.
   absl::Duration initial_backoff = absl::Milliseconds(100);  // > 0.
   absl::Duration max_backoff = absl::Seconds(2);             // >= initial_backoff.
 };

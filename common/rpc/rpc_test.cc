@@ -1,8 +1,10 @@
 #include <sys/resource.h>
 
 #include <atomic>
+#include <chrono>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "common/base/clock.h"
 #include "common/base/thread.h"
@@ -265,6 +267,30 @@ TEST_F(RpcTest, ShutdownLetsTheRunningCallFinish) {
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_EQ(GetStatus(server_->address(), OneAttempt(absl::Seconds(5))).code(),
             absl::StatusCode::kUnavailable);
+}
+
+// The server does not answer at all; time passes with the attempts.
+TEST_F(RpcTest, ALaterAttemptHasTheTimeThatIsLeft) {
+  RetryPolicy policy;
+  policy.attempt_timeout = absl::Minutes(20);
+  policy.give_up_after = absl::Minutes(30);
+  FakeClock clock;
+  UnaryCaller caller(policy, rng_, &clock, &stop_, &metrics_);
+  std::vector<absl::Duration> timeouts;
+  Thread time("time", [&] {
+    clock.AwaitWaiters(1);
+    clock.Advance(policy.max_backoff);
+  });
+  const absl::Status status = caller.Call([&](grpc::ClientContext* context) {
+    // A little less than it was given: gRPC's clock goes on.
+    timeouts.push_back(absl::FromChrono(context->deadline() - std::chrono::system_clock::now()));
+    clock.Advance(policy.attempt_timeout);
+    return grpc::Status(grpc::StatusCode::DEADLINE_EXCEEDED, "no answer");
+  });
+  EXPECT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+  ASSERT_EQ(timeouts.size(), 2u);
+  EXPECT_GT(timeouts[0], absl::Minutes(10)) << "an attempt may take that long";
+  EXPECT_LE(timeouts[1], absl::Minutes(10));
 }
 
 TEST(BackoffTest, DoublesUpToTheLimitWithJitterInTheUpperHalf) {

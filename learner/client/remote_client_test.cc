@@ -129,7 +129,8 @@ TEST_F(RemoteClientTest, GivesUpAtTheDeadline) {
   learner_->RefuseJoins(1000, grpc::StatusCode::UNAVAILABLE);
   RemoteLearnerClient client(CreateChannel(address_), 1, RealClock(), &metrics_);
   const auto joined = client.Join(v1::JoinRequest(), RealClock()->Now() + absl::Milliseconds(150));
-  EXPECT_TRUE(absl::IsUnavailable(joined.status()));
+  // The second if the server had no time left for the last attempt.
+  EXPECT_TRUE(absl::IsUnavailable(joined.status()) || absl::IsDeadlineExceeded(joined.status()));
 }
 
 TEST_F(RemoteClientTest, AClosedClientRefusesCalls) {
