@@ -36,6 +36,7 @@
 #include "bench/role.h"
 #include "common/base/check.h"
 #include "common/base/clock.h"
+#include "common/base/nonce.h"
 #include "common/base/thread.h"
 #include "common/metrics/metrics.h"
 #include "common/rpc/channel.h"
@@ -205,6 +206,7 @@ class SimulatedActor {
     v1::JoinRequest request;
     request.set_role(v1::ACTOR);
     *request.mutable_sizes() = Sizes();
+    request.set_nonce(DrawNonce());
     const auto join = learner_.Join(request, soon());
     POMPC_CHECK_OK(join.status());
     ShardedWriter replay({.writer_id = join->writer_id(), .reconnect = {}},

@@ -116,6 +116,7 @@ TEST(RunEvaluatorTest, EvaluatesWhenTheNextMultipleIsReachedAndAtTheEnd) {
   ASSERT_THAT(t.learner.joins(), SizeIs(1));
   EXPECT_EQ(t.learner.joins()[0].role(), v1::EVALUATOR);
   EXPECT_EQ(t.learner.joins()[0].index(), 6);
+  EXPECT_NE(t.learner.joins()[0].nonce(), 0u);
   EXPECT_EQ(t.learner.joins()[0].sizes().observation_dim(), 5);
 }
 

@@ -1,6 +1,7 @@
 #include "actor/loop/peers.h"
 
 #include "common/base/log.h"
+#include "common/base/nonce.h"
 
 namespace pompc {
 
@@ -10,6 +11,7 @@ v1::JoinRequest MakeJoinRequest(v1::Role role, std::optional<int64_t> index,
   request.set_role(role);
   if (index.has_value()) request.set_index(*index);
   *request.mutable_sizes() = sizes;
+  request.set_nonce(DrawNonce());
   return request;
 }
 

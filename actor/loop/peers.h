@@ -27,6 +27,7 @@ struct ActingPeers {
   MetricsRegistry* metrics = nullptr;
 };
 
+// A join of its own, which may be repeated.
 v1::JoinRequest MakeJoinRequest(v1::Role role, std::optional<int64_t> index,
                                 const v1::TaskSizes& sizes);
 

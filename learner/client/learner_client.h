@@ -19,6 +19,7 @@ class LearnerClient {
   virtual ~LearnerClient() = default;
 
   virtual absl::StatusOr<v1::GetConfigResponse> GetConfig(absl::Time deadline) = 0;
+  // A request is answered as an earlier one with its nonce was, and enters the run once.
   virtual absl::StatusOr<v1::JoinResponse> Join(const v1::JoinRequest& request,
                                                 absl::Time deadline) = 0;
   // A report with the reporter_id and sequence of an earlier one is counted once.

@@ -56,6 +56,10 @@ absl::StatusOr<v1::JoinResponse> Roster::Join(const v1::JoinRequest& request) {
   if (request.has_index()) {
     POMPC_RETURN_IF_ERROR(CheckRange("index", request.index(), 0, kMaxIndex));
   }
+  if (request.nonce() == 0) {
+    return absl::InvalidArgumentError(
+        "nonce: 0; must be a random number > 0, another in each join");
+  }
   POMPC_RETURN_IF_ERROR(CheckSizes(request.sizes()));
   const bool lock_step = config_.actor().max_parameter_lag_updates() == 0;
   if (request.role() == v1::REANALYZE &&
@@ -74,25 +78,45 @@ absl::StatusOr<v1::JoinResponse> Roster::Join(const v1::JoinRequest& request) {
         absl::StrCat("sizes: this run has {", sizes_->ShortDebugString(), "}, the request has {",
                      request.sizes().ShortDebugString(), "}"));
   }
+  POMPC_ASSIGN_OR_RETURN(const Member member, Enter(request));
+  sizes_ = request.sizes();
+  v1::JoinResponse response;
+  response.set_index(member.index);
+  response.set_writer_id(member.writer_id);
+  for (const std::string& address : replay_addresses_) response.add_replay_addresses(address);
+  return response;
+}
+
+absl::StatusOr<Roster::Member> Roster::Enter(const v1::JoinRequest& request) {
+  if (const auto known = members_.find(request.nonce()); known != members_.end()) {
+    const Member& member = known->second;
+    if (member.role != request.role() || (request.has_index() && request.index() != member.index)) {
+      return absl::InvalidArgumentError(absl::StrCat("nonce: ", request.nonce(), " is that of ",
+                                                     v1::Role_Name(member.role), " ", member.index,
+                                                     "; must be another in each join"));
+    }
+    return member;
+  }
   int64_t& next_index = next_index_[request.role()];
   if (!request.has_index() && next_index > kMaxIndex) {
     return absl::ResourceExhaustedError(absl::StrCat("index: all ", kMaxIndex, " are taken"));
   }
-  v1::JoinResponse response;
-  response.set_index(request.has_index() ? request.index() : next_index);
-  if (request.role() == v1::ACTOR && response.index() > 0 && lock_step) {
+  Member member{.role = request.role(),
+                .index = request.has_index() ? request.index() : next_index,
+                .writer_id = next_writer_id_};
+  if (member.role == v1::ACTOR && member.index > 0 &&
+      config_.actor().max_parameter_lag_updates() == 0) {
     return absl::FailedPreconditionError(absl::StrCat(
-        "index: ", response.index(),
+        "index: ", member.index,
         "; this run is in lock-step (actor.max_parameter_lag_updates = 0), which has one actor, of "
         "index 0; one that takes its place says --index 0"));
   }
-  sizes_ = request.sizes();
-  next_index = std::max(next_index, response.index() + 1);
-  response.set_writer_id(next_writer_id_++);
-  for (const std::string& address : replay_addresses_) response.add_replay_addresses(address);
-  POMPC_LOG(INFO) << "joined role=" << v1::Role_Name(request.role())
-                  << " index=" << response.index() << " writer_id=" << response.writer_id();
-  return response;
+  next_index = std::max(next_index, member.index + 1);
+  ++next_writer_id_;
+  members_.emplace(request.nonce(), member);
+  POMPC_LOG(INFO) << "joined role=" << v1::Role_Name(member.role) << " index=" << member.index
+                  << " writer_id=" << member.writer_id;
+  return member;
 }
 
 std::optional<v1::TaskSizes> Roster::AwaitSizes(absl::Time deadline) const {

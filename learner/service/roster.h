@@ -29,8 +29,10 @@ class Roster {
   Roster(const v1::RunConfig& config, std::optional<v1::TaskSizes> sizes,
          std::vector<std::string> replay_addresses, Clock* clock);
 
-  // INVALID_ARGUMENT: role, index or a size out of range. FAILED_PRECONDITION: the sizes differ
-  // from those of the run, or do not go with its config; a second actor in lock-step.
+  // A request that is repeated (JoinRequest.nonce) is answered as before, and counts once.
+  // INVALID_ARGUMENT: role, index, nonce or a size out of range; a nonce of somebody else.
+  // FAILED_PRECONDITION: the sizes differ from those of the run, or do not go with its config; a
+  // second actor in lock-step.
   absl::StatusOr<v1::JoinResponse> Join(const v1::JoinRequest& request);
 
   // Blocks until somebody has joined (or sizes came from a checkpoint) or `deadline`; nothing then.
@@ -39,7 +41,15 @@ class Roster {
   bool evaluator_joined() const;
 
  private:
+  struct Member {
+    v1::Role role = v1::ROLE_UNSPECIFIED;
+    int64_t index = 0;
+    uint64_t writer_id = 0;
+  };
+
   absl::Status CheckSizes(const v1::TaskSizes& sizes) const;
+  // Enters whoever asks, or finds who did with this nonce.
+  absl::StatusOr<Member> Enter(const v1::JoinRequest& request) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const v1::RunConfig config_;
   const std::vector<std::string> replay_addresses_;
@@ -48,6 +58,7 @@ class Roster {
   std::optional<v1::TaskSizes> sizes_ ABSL_GUARDED_BY(mu_);
   uint64_t next_writer_id_ ABSL_GUARDED_BY(mu_);
   std::map<v1::Role, int64_t> next_index_ ABSL_GUARDED_BY(mu_);
+  std::map<uint64_t, Member> members_ ABSL_GUARDED_BY(mu_);  // By nonce; less than 100 bytes each.
 };
 
 }  // namespace pompc

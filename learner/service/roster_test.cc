@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "learner/service/testing.h"
@@ -83,6 +84,43 @@ TEST_F(RosterTest, IndicesCountByRoleAndWriterIdsNeverRepeat) {
   EXPECT_GT(restarted.Join(own)->writer_id(), evaluator->writer_id());
 }
 
+TEST_F(RosterTest, ARepeatedJoinHasTheSameAnswer) {
+  const v1::JoinRequest request = JoinAs(v1::ACTOR);
+  const auto first = roster_.Join(request);
+  ASSERT_TRUE(first.ok()) << first.status();
+  const auto other = roster_.Join(JoinAs(v1::ACTOR));
+  const auto repeated = roster_.Join(request);
+  ASSERT_TRUE(repeated.ok()) << repeated.status();
+  EXPECT_EQ(repeated->ShortDebugString(), first->ShortDebugString());
+  EXPECT_EQ(other->index(), 1);
+  EXPECT_EQ(roster_.Join(JoinAs(v1::ACTOR))->index(), 2);
+  EXPECT_EQ(roster_.Join(JoinAs(v1::ACTOR))->writer_id(), first->writer_id() + 3);
+
+  v1::JoinRequest own = request;  // By a relay, of whom it has served.
+  own.set_index(0);
+  EXPECT_EQ(roster_.Join(own)->writer_id(), first->writer_id());
+  own.set_index(1);
+  EXPECT_EQ(roster_.Join(own).status(),
+            absl::InvalidArgumentError(absl::StrCat("nonce: ", request.nonce(),
+                                                    " is that of ACTOR 0; must be another in each "
+                                                    "join")));
+  own = request;
+  own.set_role(v1::EVALUATOR);
+  EXPECT_TRUE(absl::IsInvalidArgument(roster_.Join(own).status()));
+  EXPECT_FALSE(roster_.evaluator_joined());
+}
+
+TEST_F(RosterTest, InLockStepARepeatedJoinIsNoSecondActor) {
+  v1::RunConfig config;
+  config.mutable_actor()->set_max_parameter_lag_updates(0);
+  Roster roster(config, std::nullopt, {}, &clock_);
+  const v1::JoinRequest request = JoinAs(v1::ACTOR);
+  ASSERT_TRUE(roster.Join(request).ok());
+  const auto repeated = roster.Join(request);
+  ASSERT_TRUE(repeated.ok()) << repeated.status();
+  EXPECT_EQ(repeated->index(), 0);
+}
+
 TEST_F(RosterTest, NamesTheFieldThatIsOutOfRange) {
   const auto refusal = [this](auto change) {
     v1::JoinRequest request = JoinAs(v1::ACTOR);
@@ -91,6 +129,7 @@ TEST_F(RosterTest, NamesTheFieldThatIsOutOfRange) {
   };
   EXPECT_THAT(refusal([](auto& r) { r.clear_role(); }), HasSubstr("INVALID_ARGUMENT: role"));
   EXPECT_THAT(refusal([](auto& r) { r.set_index(-1); }), HasSubstr("INVALID_ARGUMENT: index"));
+  EXPECT_THAT(refusal([](auto& r) { r.clear_nonce(); }), HasSubstr("INVALID_ARGUMENT: nonce: 0"));
   EXPECT_THAT(refusal([](auto& r) { r.clear_sizes(); }), HasSubstr("sizes.observation_dim: 0"));
   EXPECT_THAT(refusal([](auto& r) { r.mutable_sizes()->set_action_dim(1'000'000'000); }),
               HasSubstr("sizes.action_dim"));

@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include <atomic>
+#include <cstdint>
 #include <fstream>
 #include <memory>
 #include <sstream>
@@ -42,8 +44,11 @@ inline v1::TaskSizes TestSizes() {
   return sizes;
 }
 
+// Each a join of its own.
 inline v1::JoinRequest JoinAs(v1::Role role) {
+  static std::atomic<uint64_t> nonce = 0;
   v1::JoinRequest request;
+  request.set_nonce(++nonce);
   request.set_role(role);
   *request.mutable_sizes() = TestSizes();
   return request;
