@@ -94,12 +94,16 @@ absl::Status ActorLoop::Run() {
 
 absl::Status ActorLoop::StartEpisodes() {
   const uint64_t start = static_cast<uint64_t>(snapshot_decisions_);
-  first_step_ = start << 32;
+  // Decisions alone do not tell lives apart while none are published: all through the seed phase.
+  const bool lock_step = config_.actor().max_parameter_lag_updates() == 0;
+  const uint64_t life =
+      lock_step ? start : SeedFor(join_.writer_id(), RngRole::kEnvironment, 0, start);
+  first_step_ = life << 32;
   for (Group& group : groups_) {
     for (int e = 0; e < group.episodes->count(); ++e) {
       const uint32_t environment =
           static_cast<uint32_t>(join_.index()) * num_environments_ + group.first + e;
-      const uint64_t seed = SeedFor(config_.seed(), RngRole::kEnvironment, environment, start);
+      const uint64_t seed = SeedFor(config_.seed(), RngRole::kEnvironment, environment, life);
       group.episodes->Seed(e, static_cast<uint32_t>(seed));
       POMPC_RETURN_IF_ERROR(group.episodes->Start(e));
     }

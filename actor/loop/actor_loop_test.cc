@@ -97,7 +97,8 @@ TEST_P(GroupsTest, RowsAreWhatTheEnvironmentGivesForTheirActions) {
   ASSERT_TRUE(MakeLoop(t, JoinAs(/*index=*/2, /*writer_id=*/9), 2, GetParam())->Run().ok());
   const auto recorded = Assemble(t.replay.segments);
   for (int e = 0; e < 2; ++e) {
-    const uint64_t seed = SeedFor(TestConfig().seed(), RngRole::kEnvironment, 4 + e, 10);
+    const uint64_t life = SeedFor(/*writer_id=*/9, RngRole::kEnvironment, 0, 10);
+    const uint64_t seed = SeedFor(TestConfig().seed(), RngRole::kEnvironment, 4 + e, life);
     auto environment = CreateEnvironment(
         {.task = "cartpole-swingup", .seed = static_cast<uint32_t>(seed), .episode_steps = 12});
     ASSERT_TRUE(environment.ok()) << environment.status();
@@ -218,6 +219,33 @@ TEST(ActorLoopTest, EqualSeedsWriteBitEqualRows) {
   EXPECT_EQ(first, Recording(0, 10));
   EXPECT_NE(first, Recording(1, 10)) << "two actors do the same";
   EXPECT_NE(first, Recording(0, 20)) << "an actor that starts again later repeats itself";
+}
+
+// What an actor does at random, without the names of its rows.
+std::map<uint64_t, RecordedEpisode> SeedEpisodes(uint64_t writer_id, bool lock_step) {
+  TestPeers t;
+  v1::RunConfig config = TestConfig();
+  if (lock_step) config.mutable_actor()->set_max_parameter_lag_updates(0);
+  v1::ParameterSnapshot untrained = Untrained();
+  untrained.set_next_decisions(1000);
+  t.parameters.Publish(untrained);
+  StopAt(t, 14);
+  POMPC_CHECK_OK(
+      MakeLoop(t, JoinAs(0, writer_id), /*environments=*/1, /*groups=*/1, config)->Run());
+  return Assemble(t.replay.segments);
+}
+
+TEST(ActorLoopTest, OneThatIsRestartedInTheSeedPhaseDoesNotRepeatItself) {
+  const auto first = SeedEpisodes(1, /*lock_step=*/false);
+  const auto second = SeedEpisodes(2, /*lock_step=*/false);
+  for (uint64_t id : {0, 1}) {
+    EXPECT_NE(first.at(id).observation, second.at(id).observation) << "start states";
+    EXPECT_NE(first.at(id).action, second.at(id).action);
+  }
+  EXPECT_EQ(first.at(0).action, SeedEpisodes(1, /*lock_step=*/false).at(0).action);
+  // There the sequential loop has the same, whose rows have another writer id.
+  EXPECT_EQ(SeedEpisodes(1, /*lock_step=*/true).at(1).observation,
+            SeedEpisodes(2, /*lock_step=*/true).at(1).observation);
 }
 
 TEST(ActorLoopTest, EndsWhenTheRunIsFinishedAndReportsItsEpisodes) {
