@@ -15,6 +15,14 @@
 namespace pompc {
 namespace {
 
+// Added to each TD error, in rewards, of which dm_control gives 1 a control step at most: smaller
+// errors are not told apart. Schaul et al. (below, section 3.3) add "a small positive constant"
+// lest a window is never drawn again. 1e-6, as is often chosen, does not do it: with an exponent of
+// 0.6 a window of error 0 is drawn 4,000 times less often than one of error 1, and when it is, the
+// rest of its batch has importance weights of 0.04 (exponent 0.4). With this it is 16 times, and
+// 0.33.
+constexpr double kLeastPriority = 0.01;
+
 // (probability * windows)^-exponent, divided by its largest in the batch (Schaul et al.,
 // "Prioritized experience replay", ICLR 2016, section 3.4). [B]; the number of windows cancels.
 at::Tensor ImportanceWeights(const std::vector<double>& probabilities, double exponent) {
@@ -98,7 +106,7 @@ absl::StatusOr<v1::UpdateResponse> WriteBack(const ReanalyzedPrior& prior, const
 absl::StatusOr<v1::UpdateResponse> WritePriorities(const at::Tensor& td_error,
                                                    const ColumnBatch& columns,
                                                    ReplaySampler& sampler) {
-  const at::Tensor priorities = td_error.to(at::kCPU, at::kFloat).contiguous();
+  const at::Tensor priorities = td_error.to(at::kCPU, at::kFloat).add(kLeastPriority).contiguous();
   const size_t windows = static_cast<size_t>(priorities.numel());
   return sampler.UpdatePriorities({columns.keys.data(), windows},
                                   {priorities.const_data_ptr<float>(), windows});

@@ -29,8 +29,8 @@ double MeanStaleness(const BatchShape& shape, const ColumnBatch& columns, int64_
 absl::StatusOr<v1::UpdateResponse> WriteBack(const ReanalyzedPrior& prior, const BatchShape& shape,
                                              const ColumnBatch& columns, ReplaySampler& sampler);
 
-// Makes the TD errors [B] the priorities of the batch's windows. Returns what
-// ReplaySampler::UpdatePriorities() does.
+// Makes the TD errors [B] the priorities of the batch's windows, as ReplayConfig.priority_exponent
+// tells. Returns what ReplaySampler::UpdatePriorities() does.
 absl::StatusOr<v1::UpdateResponse> WritePriorities(const at::Tensor& td_error,
                                                    const ColumnBatch& columns,
                                                    ReplaySampler& sampler);
