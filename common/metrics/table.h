@@ -101,7 +101,7 @@ inline constexpr MetricSpec kMetricTable[] = {
     {"pompc_learner_decisions", internal::kG, "", "Decisions in the run so far."},
     {"pompc_learner_final_decisions", internal::kG, "", "Decisions at which the run is complete."},
     {"pompc_learner_training_return", internal::kG, "", "Mean return of the last training episodes."},
-    {"pompc_learner_evaluation_return", internal::kG, "", "Mean return of the last evaluation."},
+    {"pompc_learner_evaluation_return", internal::kG, "", "Mean return of the last evaluation; NaN before the first."},
     {"pompc_learner_checkpoint_timestamp_seconds", internal::kG, "seconds", "When the last checkpoint was complete."},
     {"pompc_learner_checkpoint_duration_seconds", internal::kH, "seconds", "Writing one checkpoint.", "", "", internal::kDurationBuckets},
     {"pompc_learner_checkpoint_failures_total", internal::kC, "", "Checkpoints that could not be written."},

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <vector>
@@ -69,6 +70,10 @@ EpisodeLog::EpisodeLog(const v1::RunConfig& config, const v1::RunBooks& books, R
     best_evaluation_return_ = books.best_evaluation_return();
     evaluation_decisions_ = books.evaluation_decisions();
   }
+  training_return_gauge_->Set(TrainingReturn());
+  // Not 0, which a return can be and which, after better ones, would be a collapse.
+  evaluation_return_gauge_->Set(
+      evaluation_return_.value_or(std::numeric_limits<double>::quiet_NaN()));
 }
 
 absl::Status EpisodeLog::Report(const v1::ReportEpisodesRequest& request,

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <cmath>
 #include <limits>
 #include <string>
 
@@ -141,7 +142,14 @@ TEST(EpisodeLogTest, GoesOnFromTheBooksOfACheckpoint) {
 
   v1::RunConfig config;
   MetricsRegistry metrics;
+  Gauge* const training = metrics.GetGauge("pompc_learner_training_return");
+  Gauge* const evaluation = metrics.GetGauge("pompc_learner_evaluation_return");
+  EpisodeLog anew(config, {}, before->records.get(), RealClock(), &metrics);
+  EXPECT_EQ(training->Value(), 0);
+  EXPECT_TRUE(std::isnan(evaluation->Value()));
   EpisodeLog after(config, books, before->records.get(), RealClock(), &metrics);
+  EXPECT_EQ(training->Value(), 10);
+  EXPECT_EQ(evaluation->Value(), 5);
   after.Open();
   EXPECT_TRUE(after.Report(Report(8, 5, {TestEpisode(v1::ACTOR, 99)}), Now).ok());
   v1::RunStatus status;
