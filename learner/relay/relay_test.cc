@@ -183,8 +183,9 @@ TEST(RelayTest, ForwardsCallsAndTheirErrors) {
   EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
 
   learner->progress.Set({.phase = "training", .updates = 41});
+  const int64_t version = learner->publisher.Publish({});
   const auto reported = client.learner.ReportEpisodes(
-      testing::Report(1, 1, {testing::TestEpisode(v1::ACTOR, 12)}), Soon());
+      testing::Report(1, 1, {testing::TestEpisode(v1::ACTOR, 12, version)}), Soon());
   ASSERT_TRUE(reported.ok()) << reported.status();
   EXPECT_EQ(reported->learner_updates(), 41);
   const auto status = client.learner.GetStatus(Soon());
@@ -270,7 +271,8 @@ TEST(RelayTest, LeavesAfterTheRunIsFinishedAndItsSubscribersHaveLeft) {
   learner->publisher.Publish(last);
   EXPECT_TRUE(client->Await(1)->run_finished());
   // The last report still gets through.
-  const auto report = testing::Report(1, 1, {testing::TestEpisode(v1::ACTOR, 12)});
+  const auto report =
+      testing::Report(1, 1, {testing::TestEpisode(v1::ACTOR, 12, learner->publisher.version())});
   EXPECT_TRUE(client->learner.ReportEpisodes(report, Soon()).ok());
   const auto pass = [&](int seconds) {
     for (int i = 0; i < seconds && !outer_left.HasBeenNotified(); ++i) {

@@ -16,7 +16,8 @@ namespace {
 
 constexpr size_t kTrainingReturns = 10;  // Over which the training return is a mean.
 
-absl::Status CheckEpisode(int index, const v1::Episode& episode) {
+absl::Status CheckEpisode(int index, const v1::Episode& episode, int64_t newest_version,
+                          int64_t most_decisions) {
   const auto wrong = [index](const char* field, const std::string& what) {
     return absl::InvalidArgumentError(absl::StrCat("episodes[", index, "].", field, ": ", what));
   };
@@ -39,6 +40,14 @@ absl::Status CheckEpisode(int index, const v1::Episode& episode) {
       return wrong(count.field, absl::StrCat(count.value, " is less than ", count.min));
     }
   }
+  if (episode.parameter_version() > newest_version) {
+    return wrong("parameter_version", absl::StrCat(episode.parameter_version(), " is more than ",
+                                                   newest_version, ", the newest published"));
+  }
+  if (episode.decisions_at() > most_decisions) {
+    return wrong("decisions_at", absl::StrCat(episode.decisions_at(), " is more than ",
+                                              most_decisions, ", the decisions of the run"));
+  }
   if (!std::isfinite(episode.return_())) {
     return wrong("return_", absl::StrCat(episode.return_(), " is not finite"));
   }
@@ -57,7 +66,8 @@ double Mean(const std::vector<double>& values) {
 
 EpisodeLog::EpisodeLog(const v1::RunConfig& config, const v1::RunBooks& books, RunRecords* records,
                        Clock* clock, MetricsRegistry* metrics)
-    : evaluation_episodes_(config.evaluation().episodes()),
+    : total_decisions_(config.total_decisions()),
+      evaluation_episodes_(config.evaluation().episodes()),
       records_(records),
       clock_(clock),
       training_return_gauge_(metrics->GetGauge("pompc_learner_training_return")),
@@ -76,14 +86,17 @@ EpisodeLog::EpisodeLog(const v1::RunConfig& config, const v1::RunBooks& books, R
       evaluation_return_.value_or(std::numeric_limits<double>::quiet_NaN()));
 }
 
-absl::Status EpisodeLog::Report(const v1::ReportEpisodesRequest& request,
+absl::Status EpisodeLog::Report(const v1::ReportEpisodesRequest& request, int64_t newest_version,
                                 absl::FunctionRef<RunMoment()> moment) {
   if (request.reporter_id() == 0) return absl::InvalidArgumentError("reporter_id: 0 is not one");
   if (request.sequence() == 0) {
     return absl::InvalidArgumentError("sequence: 0; the first of a reporter is 1");
   }
+  // Parameters of an earlier process may be ahead of this one, which counts from its checkpoint on,
+  // and the last ones of a run beyond its end.
+  const int64_t most_decisions = std::max(total_decisions_, moment().decisions);
   for (int i = 0; i < request.episodes_size(); ++i) {
-    POMPC_RETURN_IF_ERROR(CheckEpisode(i, request.episodes(i)));
+    POMPC_RETURN_IF_ERROR(CheckEpisode(i, request.episodes(i), newest_version, most_decisions));
   }
   absl::MutexLock lock(&mu_);
   if (!open_) return absl::UnavailableError("the learner has not started yet, or is leaving");

@@ -34,9 +34,10 @@ class EpisodeLog {
 
   // A report counts as a whole or, on an error, not at all. INVALID_ARGUMENT, naming the field that
   // is out of range. UNAVAILABLE: closed, or it cannot be recorded (a full disk...); to be sent
-  // again. A report seen before is OK and changes nothing. moment: as of RunRecords::AddReport(),
-  // and it must not call this.
-  absl::Status Report(const v1::ReportEpisodesRequest& request,
+  // again. A report seen before is OK and changes nothing. newest_version: of the parameters that
+  // are published, which no episode was played with newer ones than. moment: as of
+  // RunRecords::AddReport(), and it must not call this.
+  absl::Status Report(const v1::ReportEpisodesRequest& request, int64_t newest_version,
                       absl::FunctionRef<RunMoment()> moment);
 
   // Blocks until an evaluation of parameter version `version` is complete, or `deadline`; returns
@@ -61,6 +62,7 @@ class EpisodeLog {
   void CountEvaluation(const Evaluation& evaluation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   double TrainingReturn() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  const int64_t total_decisions_;
   const int32_t evaluation_episodes_;
   RunRecords* const records_;
   Clock* const clock_;

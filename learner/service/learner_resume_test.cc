@@ -293,8 +293,9 @@ TEST(LearnerResumeTest, AcknowledgesNoReportThatItCouldStillLose) {
   absl::Status reported;
   link.on_info = [&] {
     RunFront& front = (*run)->front();
-    reported = front.episodes.Report(Report(1, 1, {TestEpisode(v1::ACTOR, 7)}),
-                                     [&] { return front.progress.Now(); });
+    reported =
+        front.episodes.Report(Report(1, 1, {TestEpisode(v1::ACTOR, 7, front.publisher.version())}),
+                              front.publisher.version(), [&] { return front.progress.Now(); });
     stop.Notify();
   };
   EXPECT_TRUE(absl::IsCancelled((*run)->Run(stop)));

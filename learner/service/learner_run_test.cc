@@ -55,17 +55,18 @@ TEST(LearnerRunTest, TrainsAtTheConfiguredRatioPublishesEvaluatesAndEnds) {
   }
   EXPECT_GT(snapshots, 2);
   v1::Episode episode = TestEpisode(v1::EVALUATOR, 7, newest->version());
-  ASSERT_TRUE(
-      process.front()
-          .episodes
-          .Report(Report(1, 1, {episode, episode}), [&] { return process.front().progress.Now(); })
-          .ok());
+  ASSERT_TRUE(process.front()
+                  .episodes
+                  .Report(Report(1, 1, {episode, episode}), process.front().publisher.version(),
+                          [&] { return process.front().progress.Now(); })
+                  .ok());
   subscriber.Close();  // The learner stays until it has left.
   const absl::Status end = process.End();
   EXPECT_TRUE(end.ok()) << end;
   // A report that comes now is not in the checkpoint: the reporter has to keep it.
-  EXPECT_TRUE(absl::IsUnavailable(process.front().episodes.Report(
-      Report(1, 2, {episode}), [&] { return process.front().progress.Now(); })));
+  EXPECT_TRUE(absl::IsUnavailable(
+      process.front().episodes.Report(Report(1, 2, {episode}), process.front().publisher.version(),
+                                      [&] { return process.front().progress.Now(); })));
 
   v1::RunStatus status;
   process.front().progress.FillStatus(&status);

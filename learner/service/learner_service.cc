@@ -26,8 +26,8 @@ grpc::ServerUnaryReactor* LearnerService::ReportEpisodes(grpc::CallbackServerCon
                                                          const v1::ReportEpisodesRequest* request,
                                                          v1::ReportEpisodesResponse* response) {
   response->set_learner_updates(front_->progress.Now().updates);
-  return Answer(context,
-                front_->episodes.Report(*request, [this] { return front_->progress.Now(); }));
+  return Answer(context, front_->episodes.Report(*request, front_->publisher.version(),
+                                                 [this] { return front_->progress.Now(); }));
 }
 
 grpc::ServerUnaryReactor* LearnerService::GetStatus(grpc::CallbackServerContext* context,

@@ -45,7 +45,9 @@ TEST_F(LearnerServiceTest, AReportIsAnsweredWithTheLearnersUpdates) {
   RunProgress::Counts counts;
   counts.updates = 321;
   front_->progress.Set(counts);
-  const auto answer = client_.ReportEpisodes(Report(1, 1, {TestEpisode(v1::ACTOR, 5)}), Soon());
+  const int64_t version = front_->publisher.Publish({});
+  const auto answer =
+      client_.ReportEpisodes(Report(1, 1, {TestEpisode(v1::ACTOR, 5, version)}), Soon());
   ASSERT_TRUE(answer.ok()) << answer.status();
   EXPECT_EQ(answer->learner_updates(), 321);
   const auto status = client_.GetStatus(Soon());
@@ -61,6 +63,9 @@ TEST_F(LearnerServiceTest, AReportThatIsWrongIsRefused) {
   const auto answer = client_.ReportEpisodes(Report(1, 1, {episode}), Soon());
   EXPECT_TRUE(absl::IsInvalidArgument(answer.status()));
   EXPECT_THAT(std::string(answer.status().message()), HasSubstr("env_steps: -4"));
+  const auto unknown =
+      client_.ReportEpisodes(Report(1, 1, {TestEpisode(v1::ACTOR, 5, /*version=*/0)}), Soon());
+  EXPECT_TRUE(absl::IsInvalidArgument(unknown.status())) << "nothing is published yet";
 }
 
 }  // namespace
