@@ -66,14 +66,18 @@ absl::Status Reanalyzer::Start(const Parameters& parameters, ColumnBatch& column
       batch.obs.narrow(0, 0, shape_.transitions).narrow(1, 0, windows_).flatten(0, 1).clone();
   task.seed = seed;
   const at::Tensor& flat = parameters.flat();
+  const at::Device device = parameters_->flat().device();
+  // From or to the CPU the copy is over when it returns, else when the destination's stream has got
+  // so far, which waits for the source's.
+  const bool on_gpus = !flat.is_cpu() && !device.is_cpu();
   {
     const at::NoGradGuard no_grad;
-    parameters_->flat().copy_(flat, /*non_blocking=*/true);
+    parameters_->flat().copy_(flat, /*non_blocking=*/on_gpus);
   }
-  if (!flat.is_cpu()) {
-    const c10::impl::VirtualGuardImpl guard(flat.device().type());
-    task.parameters.emplace(flat.device().type());
-    task.parameters->record(guard.getStream(flat.device()));
+  if (on_gpus) {
+    const c10::impl::VirtualGuardImpl guard(device.type());
+    task.parameters.emplace(device.type());
+    task.parameters->record(guard.getStream(device));
   }
   return tasks_.Push(std::move(task));
 }

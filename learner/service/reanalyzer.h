@@ -54,7 +54,7 @@ class Reanalyzer {
   struct Task {
     at::Tensor obs;  // [T n, O] on the CPU.
     uint64_t seed = 0;
-    std::optional<c10::Event> parameters;  // When they are in place; unset on the CPU.
+    std::optional<c10::Event> parameters;  // When they are in place; unset: they are.
   };
 
   Reanalyzer(const v1::RunConfig& config, const BatchShape& shape,
