@@ -6,7 +6,6 @@
 #include <cstdio>
 #include <deque>
 #include <memory>
-#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -19,6 +18,7 @@
 #include "cli/progress.h"
 #include "cli/run_dir.h"
 #include "common/base/clock.h"
+#include "common/base/mean.h"
 #include "common/base/signal.h"
 #include "common/base/status_macros.h"
 #include "common/config/config.h"
@@ -67,8 +67,7 @@ class Recorder {
       returns_.push_back(episode.return_());
       if (returns_.size() > kMeanOf) returns_.pop_front();
       status_.set_episodes(status_.episodes() + 1);
-      status_.set_training_return(std::accumulate(returns_.begin(), returns_.end(), 0.0) /
-                                  static_cast<double>(returns_.size()));
+      status_.set_training_return(Mean(returns_));
     }
     if (!progress.stats.has_value()) return absl::OkStatus();
     const auto values = progress.stats->Read();
@@ -87,8 +86,7 @@ class Recorder {
     evaluating_ += clock_->Now() - start;
     Evaluation evaluation{.decisions_at = run.decisions()};
     for (const v1::Episode& episode : episodes) evaluation.returns.push_back(episode.return_());
-    const double mean = std::accumulate(evaluation.returns.begin(), evaluation.returns.end(), 0.0) /
-                        static_cast<double>(evaluation.returns.size());
+    const double mean = Mean(evaluation.returns);
     const bool first = status_.evaluation_decisions() < 0;
     status_.set_evaluation_decisions(run.decisions());
     status_.set_evaluation_return(mean);

@@ -6,6 +6,7 @@
 #include "actor/loop/episode_reporter.h"
 #include "actor/loop/evaluation_videos.h"
 #include "common/base/log.h"
+#include "common/base/mean.h"
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
 
@@ -18,12 +19,6 @@ constexpr absl::Duration kFlushTime = absl::Seconds(10);
 // Steps of the stream kEvaluation: of start states, and of the first decision.
 constexpr uint64_t kStartStep = 0;
 constexpr uint64_t kFirstDecisionStep = 1;
-
-double MeanReturn(const std::vector<v1::Episode>& episodes) {
-  double sum = 0;
-  for (const v1::Episode& episode : episodes) sum += episode.return_();
-  return sum / static_cast<double>(episodes.size());
-}
 
 }  // namespace
 
@@ -140,7 +135,7 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
     if (!episodes.ok()) return episodes.status();
     POMPC_LOG(INFO) << "evaluated decisions=" << snapshot.decisions()
                     << " params_version=" << snapshot.version()
-                    << " mean_return=" << MeanReturn(*episodes);
+                    << " mean_return=" << Mean(*episodes, &v1::Episode::return_);
     const v1::Episode first = episodes->front();
     for (v1::Episode& episode : *episodes) {
       episode.set_actor_index(join->index());

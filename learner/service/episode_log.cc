@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "common/base/log.h"
+#include "common/base/mean.h"
 #include "common/base/status_macros.h"
 
 namespace pompc {
@@ -56,10 +56,6 @@ absl::Status CheckEpisode(int index, const v1::Episode& episode, int64_t newest_
                  absl::StrCat(episode.plan_seconds(), " is not finite and at least 0"));
   }
   return absl::OkStatus();
-}
-
-double Mean(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / values.size();
 }
 
 }  // namespace
@@ -203,9 +199,7 @@ void EpisodeLog::FillBooks(v1::RunBooks* books) const {
 }
 
 double EpisodeLog::TrainingReturn() const {
-  if (training_returns_.empty()) return 0;
-  return std::accumulate(training_returns_.begin(), training_returns_.end(), 0.0) /
-         training_returns_.size();
+  return training_returns_.empty() ? 0 : Mean(training_returns_);
 }
 
 }  // namespace pompc

@@ -1,7 +1,6 @@
 #include "learner/service/run_records.h"
 
 #include <algorithm>
-#include <numeric>
 #include <tuple>
 #include <utility>
 
@@ -9,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "common/base/mean.h"
 #include "common/base/status_macros.h"
 #include "learner/service/event_files.h"
 
@@ -66,8 +66,7 @@ Row EpisodeRow(const v1::Episode& episode, int32_t action_repeat, const RunMomen
 
 struct Spread {
   explicit Spread(const std::vector<double>& values)
-      : mean(std::accumulate(values.begin(), values.end(), 0.0) /
-             static_cast<double>(values.size())),
+      : mean(Mean(values)),
         min(*std::min_element(values.begin(), values.end())),
         max(*std::max_element(values.begin(), values.end())) {}
   double mean, min, max;
