@@ -21,7 +21,6 @@
 #include "common/base/mean.h"
 #include "common/base/signal.h"
 #include "common/base/status_macros.h"
-#include "common/config/config.h"
 #include "learner/service/divergence.h"
 #include "learner/service/run_checkpoint.h"
 #include "learner/service/run_lock.h"
@@ -40,7 +39,7 @@ class Recorder {
       : records_(std::move(records)),
         clock_(RealClock()),
         start_(clock_->Now()),
-        run_id_(absl::StrCat(ConfigHash(config), "-", absl::Hex(absl::ToUnixMicros(start_)))) {
+        run_id_(NewRunId(config, start_)) {
     status_.set_total_decisions(config.total_decisions());
     status_.set_evaluation_decisions(-1);
     action_repeat_ = config.environment().action_repeat();

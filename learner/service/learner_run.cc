@@ -76,8 +76,7 @@ absl::StatusOr<std::unique_ptr<LearnerRun>> LearnerRun::Create(const LearnerRunO
     }
     front_options.identity.set_run_id(resumed->books.run_id());
   } else {
-    front_options.identity.set_run_id(
-        absl::StrCat(ConfigHash(options.config), "-", absl::Hex(absl::ToUnixMicros(clock->Now()))));
+    front_options.identity.set_run_id(NewRunId(options.config, clock->Now()));
   }
   POMPC_RETURN_IF_ERROR(WriteFileAtomically(absl::StrCat(options.run_dir, "/config.textproto"),
                                             ConfigToText(options.config)));

@@ -50,6 +50,10 @@ absl::StatusOr<std::string> Metadata(const Checkpoint& checkpoint, const std::st
 
 }  // namespace
 
+std::string NewRunId(const v1::RunConfig& config, absl::Time start) {
+  return absl::StrCat(ConfigHash(config), "-", absl::Hex(absl::ToUnixMicros(start)));
+}
+
 std::string RunStatusPath(const std::string& run_dir) {
   return absl::StrCat(run_dir, "/status.textproto");
 }

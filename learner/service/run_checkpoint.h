@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "common/model/checkpoint.h"
 #include "proto/pompc/v1/config.pb.h"
 #include "proto/pompc/v1/learner.pb.h"
@@ -22,6 +23,9 @@ struct RunCheckpoint {
   v1::RunBooks books;
   Checkpoint state;  // Tensors alone.
 };
+
+// Of a run of `config` that begins at `start`; stays the same when it is resumed.
+std::string NewRunId(const v1::RunConfig& config, absl::Time start);
 
 // A RunStatus as textproto: where the run stood when its last learner left in order.
 std::string RunStatusPath(const std::string& run_dir);
