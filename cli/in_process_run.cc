@@ -182,11 +182,8 @@ absl::StatusOr<std::vector<v1::Episode>> InProcessRun::Decide() {
 
 absl::StatusOr<std::optional<UpdateStats>> InProcessRun::MakeUpdate() {
   POMPC_RETURN_IF_ERROR(sampler_.Next(RealClock()->Now() + kNoWait, &columns_));
-  UpdateRequest request;
-  const bool model_only = schedule_.Pretraining(updates()) && !config_.learning().pretrain_policy();
-  request.kind = model_only ? UpdateKind::kModelOnly : UpdateKind::kFull;
-  request.env_steps = decisions_ * config_.environment().action_repeat();
-  request.want_stats = (updates() + 1) % config_.learner().log_every() == 0;
+  const UpdateRequest request =
+      NextUpdate(config_, schedule_.Pretraining(updates()), decisions_, updates());
   POMPC_ASSIGN_OR_RETURN(UpdateResult result, updates_->Update(request, columns_));
   if (result.reanalyzed.has_value()) {
     POMPC_RETURN_IF_ERROR(WriteBack(*result.reanalyzed, shape_, columns_, sampler_).status());

@@ -291,11 +291,7 @@ absl::Status LearnerRun::MakeUpdate() {
   sample_age_updates_ = MeanStaleness(shape_, columns_, updates);
   metrics_.staleness->Observe(sample_age_updates_ / config.learner().publish_every());
 
-  UpdateRequest request;
-  const bool model_only = schedule_->Pretraining(updates) && !config.learning().pretrain_policy();
-  request.kind = model_only ? UpdateKind::kModelOnly : UpdateKind::kFull;
-  request.env_steps = decisions_ * config.environment().action_repeat();
-  request.want_stats = (updates + 1) % config.learner().log_every() == 0;
+  UpdateRequest request = NextUpdate(config, schedule_->Pretraining(updates), decisions_, updates);
   absl::Duration waited, reanalyzed;
   if (planned_ahead_) {
     POMPC_ASSIGN_OR_RETURN(const Reanalyzer::Result plans, reanalyzer_->Finish());

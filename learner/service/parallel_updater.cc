@@ -35,6 +35,14 @@ ParallelUpdater::Rank::~Rank() {
   results.Close();
 }
 
+UpdateRequest NextUpdate(const v1::RunConfig& config, bool pretraining, int64_t decisions,
+                         int64_t updates) {
+  const bool model_only = pretraining && !config.learning().pretrain_policy();
+  return {.kind = model_only ? UpdateKind::kModelOnly : UpdateKind::kFull,
+          .env_steps = decisions * config.environment().action_repeat(),
+          .want_stats = (updates + 1) % config.learner().log_every() == 0};
+}
+
 absl::StatusOr<std::unique_ptr<ParallelUpdater>> ParallelUpdater::Create(
     const v1::RunConfig& config, const BatchShape& shape, const std::vector<at::Device>& devices,
     Clock* clock) {

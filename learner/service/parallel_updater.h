@@ -35,6 +35,10 @@ namespace pompc {
 // INVALID_ARGUMENT, naming the field: this build or machine does not have one of them.
 absl::StatusOr<std::vector<at::Device>> FindLearnerDevices(const v1::LearnerConfig& config);
 
+// What is asked of the update that follows the first `updates` of a run, after `decisions`.
+UpdateRequest NextUpdate(const v1::RunConfig& config, bool pretraining, int64_t decisions,
+                         int64_t updates);
+
 class ParallelUpdater {
  public:
   // An Updater for each of `devices`, which divide the windows of batches of `shape`. Errors: those
