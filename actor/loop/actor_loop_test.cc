@@ -97,7 +97,7 @@ TEST_P(GroupsTest, RowsAreWhatTheEnvironmentGivesForTheirActions) {
   ASSERT_TRUE(MakeLoop(t, JoinAs(/*index=*/2, /*writer_id=*/9), 2, GetParam())->Run().ok());
   const auto recorded = Assemble(t.replay.segments);
   for (int e = 0; e < 2; ++e) {
-    const uint64_t life = SeedFor(/*writer_id=*/9, RngRole::kEnvironment, 0, 10);
+    const uint64_t life = SeedFor(9, RngRole::kEnvironment, 0, 10);
     const uint64_t seed = SeedFor(TestConfig().seed(), RngRole::kEnvironment, 4 + e, life);
     auto environment = CreateEnvironment(
         {.task = "cartpole-swingup", .seed = static_cast<uint32_t>(seed), .episode_steps = 12});
