@@ -37,21 +37,53 @@ inline bool FollowsOneKernel(cudaStream_t stream) {
          cudaGraphNodeGetType(nodes[0], &type) == cudaSuccess && type == cudaGraphNodeTypeKernel;
 }
 
-// Starts a kernel that calls WaitForKernelBefore(). An error is left to cudaGetLastError().
+inline cudaLaunchAttribute ClusterOf(int blocks) {
+  cudaLaunchAttribute attribute = {};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim = {static_cast<unsigned>(blocks), 1, 1};
+  return attribute;
+}
+
+// Starts a kernel that calls WaitForKernelBefore(), in clusters of that many neighbouring blocks if
+// cluster > 1. An error is left to cudaGetLastError().
 template <typename... Parameters, typename... Args>
-void Start(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, size_t shared_bytes,
-           cudaStream_t stream, const Args&... args) {
-  cudaLaunchAttribute early = {};
-  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  early.val.programmaticStreamSerializationAllowed = 1;
+void StartClusters(void (*kernel)(Parameters...), int cluster, dim3 blocks, dim3 threads,
+                   size_t shared_bytes, cudaStream_t stream, const Args&... args) {
+  cudaLaunchAttribute attributes[2] = {};
   cudaLaunchConfig_t config = {};
   config.gridDim = blocks;
   config.blockDim = threads;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
-  config.attrs = &early;
-  config.numAttrs = FollowsOneKernel(stream) && OnHopper() ? 1 : 0;
+  config.attrs = attributes;
+  if (FollowsOneKernel(stream) && OnHopper()) {
+    cudaLaunchAttribute& early = attributes[config.numAttrs++];
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (cluster > 1) attributes[config.numAttrs++] = ClusterOf(cluster);
   cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...);
+}
+
+// The same without clusters.
+template <typename... Parameters, typename... Args>
+void Start(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, size_t shared_bytes,
+           cudaStream_t stream, const Args&... args) {
+  StartClusters(kernel, 1, blocks, threads, shared_bytes, stream, args...);
+}
+
+// How many such clusters the device has room for at once.
+template <typename... Parameters>
+int MaxClusters(void (*kernel)(Parameters...), int cluster, dim3 threads, size_t shared_bytes) {
+  cudaLaunchAttribute attribute = ClusterOf(cluster);
+  cudaLaunchConfig_t config = {};
+  config.gridDim = cluster;
+  config.blockDim = threads;
+  config.dynamicSmemBytes = shared_bytes;
+  config.attrs = &attribute;
+  config.numAttrs = 1;
+  int count = 0;
+  return cudaOccupancyMaxActiveClusters(&count, kernel, &config) == cudaSuccess ? count : 0;
 }
 
 }  // namespace pompc
