@@ -58,6 +58,8 @@ void GraphPlanner::Graph::PlanChunk(const Chunk& chunk, Lane lane, const Stream&
     Step(chunk, r, horizon_ - 1, lane.terminal, stream);
   };
   for (int i = 0; i < iterations_; ++i) {
+    // Well before the heads are used: see FusedLayer().
+    if (weights_.head_weights.size(0) > 2) Gather(lane, i, main);
     Sample(chunk, lane.candidates, i, main);
     RollOut(chunk, lane.candidates, lane.terminal, main, [](int64_t) {});
     finish(lane.candidates, main);
@@ -65,7 +67,6 @@ void GraphPlanner::Graph::PlanChunk(const Chunk& chunk, Lane lane, const Stream&
       finish(lane.proposals, proposals);
       Order(proposals, main);
     }
-    if (weights_.head_weights.size(0) > 2) Gather(lane, i, main);
     TerminalLogits(chunk, lane, i, main);
     Order(rewards, main);
     AddTerminalValue(chunk, lane, main);

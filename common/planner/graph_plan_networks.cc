@@ -4,11 +4,15 @@
 
 #include <cmath>
 
+#include "common/planner/fused_layer.h"
 #include "common/planner/graph_plan_recording.h"
 #include "common/planner/plan_kernels.h"
 
 namespace pompc {
 namespace {
+
+// Logits of fewer rows than this are decoded faster by a kernel of its own.
+constexpr int64_t kFusedDecodeRows = 4096;
 
 // y = x w^T on the current stream. x [M, K], w [N, K]; or batches of both. y float32 or as x.
 void Product(const at::Tensor& x, const at::Tensor& w, at::Tensor y) {
@@ -27,10 +31,9 @@ void GraphPlanner::Graph::EncodeObservations(const Stream& stream, const Stream&
   at::Tensor x = obs_;
   for (size_t i = 0; i < weights_.encoder.size(); ++i) {
     const Layer& layer = weights_.encoder[i];
-    Product(x, layer.weight, encoded_[i]);
     NormArgs norm = InPlace(encoded_[i], layer);
     norm.simnorm = i + 1 == weights_.encoder.size();
-    Normalise(norm, stream.stream());
+    NormedLayer(x, layer.weight, encoded_[i], norm, stream);
     x = encoded_[i];
   }
   if (proposals_ > 0) Order(stream, proposals);
@@ -43,8 +46,13 @@ void GraphPlanner::Graph::EncodeObservations(const Stream& stream, const Stream&
   const c10::cuda::CUDAStreamGuard guard(proposals);
   for (int i = 0; i < kLayers; ++i) {
     const Layer& layer = weights_.policy_at_observation[i];
-    Product(i == 0 ? x : first_policy_[i - 1], layer.weight, first_policy_[i]);
-    if (i + 1 < kLayers) Normalise(InPlace(first_policy_[i], layer), proposals.stream());
+    const at::Tensor& from = i == 0 ? x : first_policy_[i - 1];
+    if (i + 1 < kLayers) {
+      NormedLayer(from, layer.weight, first_policy_[i], InPlace(first_policy_[i], layer),
+                  proposals);
+    } else {
+      Product(from, layer.weight, first_policy_[i]);
+    }
   }
 }
 
@@ -52,9 +60,7 @@ void GraphPlanner::Graph::Step(const Chunk& chunk, const Rollout& r, int64_t t,
                                const at::Tensor& terminal, const Stream& stream) {
   const auto& layers = weights_.dynamics;
   FirstLayer(chunk, r, t, t + 1, layers[0], dynamics_product_, r.hidden, stream);
-  Product(r.hidden, layers[1].weight, r.other);
-  Normalise(InPlace(r.other, layers[1]), stream.stream());
-  Product(r.other, layers[2].weight, r.next);
+  NormedLayer(r.hidden, layers[1].weight, r.other, InPlace(r.other, layers[1]), stream);
   NormArgs norm = InPlace(r.next, layers[2]);
   norm.simnorm = true;
   const bool last = t + 1 == horizon_;
@@ -62,7 +68,7 @@ void GraphPlanner::Graph::Step(const Chunk& chunk, const Rollout& r, int64_t t,
   norm.y = to.data_ptr();
   norm.y_stride = to.stride(0);
   if (last) norm.to = Among(r, 0);
-  Normalise(norm, stream.stream());
+  NormedLayer(r.other, layers[2].weight, r.next, norm, stream);
 }
 
 void GraphPlanner::Graph::FirstLayer(const Chunk& chunk, const Rollout& r, int64_t begin,
@@ -72,31 +78,34 @@ void GraphPlanner::Graph::FirstLayer(const Chunk& chunk, const Rollout& r, int64
   at::Tensor rest = y;
   if (begin == 0) {
     const at::Tensor part = y.narrow(0, 0, rows);
-    Product(r.first, layer.weight.narrow(1, latent_, joined_ - latent_), part);
     NormArgs norm = InPlace(part, layer);
     norm.bias = Floats(shared) + chunk.first * shared.stride(0);
     norm.bias_groups = {static_cast<int>(r.per_observation), shared.stride(0)};
-    Normalise(norm, stream.stream());
+    NormedLayer(r.first, layer.weight.narrow(1, latent_, joined_ - latent_), part, norm, stream);
     rest = y.narrow(0, rows, y.size(0) - rows);
     begin = 1;
   }
   if (begin == end) return;
-  Product(r.later.narrow(0, begin - 1, end - begin).flatten(0, 1), layer.weight, rest);
-  Normalise(InPlace(rest, layer), stream.stream());
+  NormedLayer(r.later.narrow(0, begin - 1, end - begin).flatten(0, 1), layer.weight, rest,
+              InPlace(rest, layer), stream);
 }
 
 void GraphPlanner::Graph::Rewards(const Chunk& chunk, const Rollout& r, const Stream& stream) {
   const auto& layers = weights_.reward;
   FirstLayer(chunk, r, 0, horizon_, layers[0], reward_product_, r.reward_hidden, stream);
-  Product(r.reward_hidden, layers[1].weight, r.reward_other);
-  Normalise(InPlace(r.reward_other, layers[1]), stream.stream());
-  Product(r.reward_other, layers[2].weight, r.reward_logits);
+  NormedLayer(r.reward_hidden, layers[1].weight, r.reward_other, InPlace(r.reward_other, layers[1]),
+              stream);
   DecodeArgs decode = Decode(r.reward_logits, layers[2], horizon_);
   decode.scale = 1;
   decode.ratio = static_cast<float>(options_.discount);
   decode.out = reward_.data_ptr<float>();
   decode.to = Among(r, chunk.first);
-  DecodeSum(decode, stream.stream());
+  if (DecodesFused(r.reward_other)) {
+    DecodeLayer(r.reward_other, layers[2].weight, decode, stream);
+  } else {
+    Product(r.reward_other, layers[2].weight, r.reward_logits);
+    DecodeSum(decode, stream.stream());
+  }
 }
 
 void GraphPlanner::Graph::TerminalLogits(const Chunk& chunk, const Lane& lane, int iteration,
@@ -113,11 +122,13 @@ void GraphPlanner::Graph::TerminalLogits(const Chunk& chunk, const Lane& lane, i
   }
   const auto layers = weights_.HeadLayers(lane.head_weights, lane.head_vectors);
   const at::Tensor input = q_heads_ ? lane.terminal : lane.terminal.narrow(1, 0, latent_);
-  Product(input.unsqueeze(0).expand({2, -1, -1}), layers[0].weight, lane.value_hidden);
-  Normalise(InPlace(lane.value_hidden.flatten(0, 1), layers[0], rows), stream.stream());
-  Product(lane.value_hidden, layers[1].weight, lane.value_other);
-  Normalise(InPlace(lane.value_other.flatten(0, 1), layers[1], rows), stream.stream());
-  Product(lane.value_other, layers[2].weight, lane.value_logits);
+  NormedLayer(input.unsqueeze(0).expand({2, -1, -1}), layers[0].weight, lane.value_hidden,
+              InPlace(lane.value_hidden.flatten(0, 1), layers[0], rows), stream);
+  NormedLayer(lane.value_hidden, layers[1].weight, lane.value_other,
+              InPlace(lane.value_other.flatten(0, 1), layers[1], rows), stream);
+  if (!DecodesFused(lane.value_other)) {
+    Product(lane.value_other, layers[2].weight, lane.value_logits);
+  }
 }
 
 void GraphPlanner::Graph::AddTerminalValue(const Chunk& chunk, const Lane& lane,
@@ -130,18 +141,68 @@ void GraphPlanner::Graph::AddTerminalValue(const Chunk& chunk, const Lane& lane,
   decode.base = Floats(reward_);
   decode.out = value_.data_ptr<float>();
   decode.to.offset = static_cast<int>(chunk.first * samples_);
-  DecodeSum(decode, stream.stream());
+  if (!DecodesFused(lane.value_other)) {
+    DecodeSum(decode, stream.stream());
+    return;
+  }
+  decode.terms = 1;
+  for (int head = 0; head < 2; ++head) {
+    DecodeLayer(lane.value_other[head], layers[2].weight[head], decode, stream);
+    decode.bias += decode.bias_stride;
+    decode.base = decode.out;
+  }
 }
 
 void GraphPlanner::Graph::PolicyNetwork(const at::Tensor& z, const at::Tensor& hidden,
                                         const at::Tensor& other, const at::Tensor& output,
                                         const Stream& stream) {
   const auto& layers = weights_.policy;
-  Product(z, layers[0].weight, hidden);
-  Normalise(InPlace(hidden, layers[0]), stream.stream());
-  Product(hidden, layers[1].weight, other);
-  Normalise(InPlace(other, layers[1]), stream.stream());
+  NormedLayer(z, layers[0].weight, hidden, InPlace(hidden, layers[0]), stream);
+  NormedLayer(hidden, layers[1].weight, other, InPlace(other, layers[1]), stream);
   Product(other, layers[2].weight, output);
+}
+
+void GraphPlanner::Graph::NormedLayer(const at::Tensor& x, const at::Tensor& weight,
+                                      const at::Tensor& product, const NormArgs& norm,
+                                      const Stream& stream) const {
+  const int in = static_cast<int>(x.size(-1));
+  if (!norm.bfloat16 || !SupportsFusedLayer(norm.width, in)) {
+    Product(x, weight, product);
+    Normalise(norm, stream.stream());
+    return;
+  }
+  FusedLayerArgs args;
+  args.norm = norm;
+  args.in = in;
+  args.x = x.data_ptr();
+  args.x_stride = x.stride(-2);
+  args.weight = weight.data_ptr();
+  args.weight_stride = weight.stride(-2);
+  if (x.dim() == 3) {
+    args.heads = static_cast<int>(x.size(0));
+    args.x_head_stride = x.stride(0);
+    args.weight_head_stride = weight.stride(0);
+  }
+  FusedLayer(args, stream.stream());
+}
+
+bool GraphPlanner::Graph::DecodesFused(const at::Tensor& x) const {
+  return x.scalar_type() == at::kBFloat16 && x.numel() / x.size(-1) >= kFusedDecodeRows &&
+         SupportsFusedDecode(static_cast<int>(x.size(-1)));
+}
+
+void GraphPlanner::Graph::DecodeLayer(const at::Tensor& x, const at::Tensor& weight,
+                                      const DecodeArgs& decode, const Stream& stream) const {
+  FusedDecodeArgs args;
+  args.decode = decode;
+  args.in = static_cast<int>(x.size(1));
+  args.x = x.data_ptr();
+  args.x_stride = x.stride(0);
+  args.x_term_stride = decode.rows * x.stride(0);
+  args.weight = weight.data_ptr();
+  args.weight_stride = weight.stride(0);
+  args.weight_rows = static_cast<int>(weight.size(0));
+  FusedDecode(args, stream.stream());
 }
 
 NormArgs GraphPlanner::Graph::InPlace(const at::Tensor& x, const Layer& layer,

@@ -162,6 +162,13 @@ class GraphPlanner::Graph {
   void AddTerminalValue(const Chunk& chunk, const Lane& lane, const Stream& stream);
   void PolicyNetwork(const at::Tensor& z, const at::Tensor& hidden, const at::Tensor& other,
                      const at::Tensor& output, const Stream& stream);
+  // What `norm` says of x w^T (see Product), by way of `product` where that takes two kernels.
+  void NormedLayer(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& product,
+                   const NormArgs& norm, const Stream& stream) const;
+  // Whether logits of x are decoded by DecodeLayer(), without being stored.
+  bool DecodesFused(const at::Tensor& x) const;
+  void DecodeLayer(const at::Tensor& x, const at::Tensor& weight, const DecodeArgs& decode,
+                   const Stream& stream) const;
   // x [rows, width], with the layer's parameters; those of a pair of heads (two rows each) change
   // after head_rows rows.
   NormArgs InPlace(const at::Tensor& x, const Layer& layer, int64_t head_rows = 0) const;

@@ -20,6 +20,7 @@
 #include <tuple>
 
 #include "common/model/fused_layers.h"
+#include "common/planner/fused_layer.h"
 #include "common/planner/plan_kernels.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -130,6 +131,150 @@ TEST_F(GraphPlanTest, DecodesDiscountedSums) {
   const at::Tensor expected = base.view({10, 6}).narrow(1, 1, 5) + sum.view({10, 5});
   EXPECT_LE(MaxError(out.view({10, 6}).narrow(1, 1, 5), expected),
             1e-5 * expected.abs().max().item<double>());
+}
+
+// Layers as one kernel, of views of wider matrices: rows that do not fill a tile, and so many that
+// a cluster takes several; inputs that do not fill a stage.
+TEST_F(GraphPlanTest, FusesLayers) {
+  if (!SupportsFusedLayer(512, 512)) GTEST_SKIP() << "this GPU is no Hopper";
+  struct Shape {
+    int64_t rows, in, width, heads;
+    bool same_input, simnorm;
+  };
+  for (const Shape& s :
+       {Shape{1, 512, 512, 1, true, false}, Shape{700, 552, 512, 1, true, false},
+        Shape{20000, 512, 512, 1, true, true}, Shape{700, 40, 512, 1, true, false},
+        Shape{9001, 552, 512, 2, true, false}, Shape{700, 8, 256, 1, true, true},
+        Shape{9001, 512, 512, 2, false, false}, Shape{9001, 256, 256, 2, false, false},
+        Shape{30000, 136, 256, 1, true, true}}) {
+    SCOPED_TRACE(testing::Message() << s.heads << " heads " << s.rows << " x " << s.in << " -> "
+                                    << s.width << " simnorm " << s.simnorm);
+    const at::Tensor x = Normal({s.same_input ? 1 : s.heads, s.rows, s.in + 16})
+                             .to(at::kBFloat16)
+                             .narrow(2, 8, s.in);
+    const at::Tensor weight = (Normal({s.heads, s.width + 3, s.in + 8}) * 0.1)
+                                  .to(at::kBFloat16)
+                                  .narrow(1, 1, s.width)
+                                  .narrow(2, 8, s.in);
+    const at::Tensor bias = Normal({s.heads, s.width}), gain = Normal({s.heads, s.width}),
+                     shift = Normal({s.heads, s.width});
+    const at::Tensor y = at::zeros({s.heads * s.rows + 1, s.width + 8}, x.options());
+    FusedLayerArgs args;
+    args.norm.bfloat16 = true;
+    args.norm.simnorm = s.simnorm;
+    args.norm.rows = static_cast<int>(s.heads * s.rows);
+    args.norm.width = static_cast<int>(s.width);
+    args.norm.y = y.data_ptr();
+    args.norm.y_stride = y.stride(0);
+    args.norm.bias = bias.const_data_ptr<float>();
+    args.norm.gain = gain.const_data_ptr<float>();
+    args.norm.shift = shift.const_data_ptr<float>();
+    args.norm.bias_groups = args.norm.norm_groups = {static_cast<int>(s.rows), s.width};
+    args.heads = static_cast<int>(s.heads);
+    args.in = static_cast<int>(s.in);
+    args.x = x.data_ptr();
+    args.x_stride = x.stride(1);
+    args.x_head_stride = s.same_input ? 0 : x.stride(0);
+    args.weight = weight.data_ptr();
+    args.weight_stride = weight.stride(1);
+    args.weight_head_stride = weight.stride(0);
+    FusedLayer(args, Current());
+
+    const at::Tensor product =
+        at::matmul(x.to(at::kFloat), weight.to(at::kFloat).transpose(1, 2)) + bias.unsqueeze(1);
+    at::Tensor expected =
+        at::layer_norm(product, {s.width}) * gain.unsqueeze(1) + shift.unsqueeze(1);
+    expected =
+        s.simnorm ? at::softmax(expected.unflatten(2, {-1, 8}), -1).flatten(2) : at::mish(expected);
+    const double largest = expected.abs().max().item<double>();
+    EXPECT_LE(
+        MaxError(y.narrow(0, 0, s.heads * s.rows).narrow(1, 0, s.width), expected.flatten(0, 1)),
+        std::ldexp(largest, -8));
+    EXPECT_EQ(y.narrow(1, s.width, 8).abs().max().item<float>(), 0);
+    EXPECT_EQ(y[s.heads * s.rows].abs().max().item<float>(), 0);
+  }
+}
+
+// Biases of groups of rows, which are written behind two others; what is not finite stays in its
+// row. All 40 inputs are in one stage, so warps may run far apart; hence again and again.
+TEST_F(GraphPlanTest, FusesLayersOfGroups) {
+  if (!SupportsFusedLayer(512, 512)) GTEST_SKIP() << "this GPU is no Hopper";
+  constexpr int64_t kGroups = 300, kRows = 86, kIn = 40, kWidth = 512;
+  const at::Tensor x = Normal({kGroups * kRows, kIn}).to(at::kBFloat16),
+                   weight = Normal({kWidth, kIn}).to(at::kBFloat16);
+  x[100][3].fill_(kInfinity);
+  const at::Tensor bias = Normal({kGroups, kWidth}), gain = Normal({kWidth}),
+                   shift = Normal({kWidth});
+  const at::Tensor y = at::zeros({kGroups * (kRows + 2), kWidth}, x.options());
+  FusedLayerArgs args;
+  args.norm.bfloat16 = true;
+  args.norm.rows = kGroups * kRows;
+  args.norm.width = kWidth;
+  args.norm.y = y.data_ptr();
+  args.norm.y_stride = kWidth;
+  args.norm.to = {kRows, kRows + 2, 2};
+  args.norm.bias = bias.const_data_ptr<float>();
+  args.norm.bias_groups = {kRows, kWidth};
+  args.norm.gain = gain.const_data_ptr<float>();
+  args.norm.shift = shift.const_data_ptr<float>();
+  args.in = kIn;
+  args.x = x.data_ptr();
+  args.x_stride = kIn;
+  args.weight = weight.data_ptr();
+  args.weight_stride = kIn;
+  for (int i = 0; i < 300; ++i) FusedLayer(args, Current());
+
+  const at::Tensor product =
+      at::matmul(x.to(at::kFloat), weight.to(at::kFloat).t()) + bias.repeat_interleave(kRows, 0);
+  const at::Tensor expected = at::mish(at::layer_norm(product, {kWidth}) * gain + shift);
+  const at::Tensor groups = y.view({kGroups, kRows + 2, kWidth});
+  const at::Tensor actual = groups.narrow(1, 2, kRows).reshape({-1, kWidth});
+  EXPECT_TRUE(at::isnan(actual[100]).all().item<bool>());
+  const at::Tensor finite = at::isfinite(expected);
+  EXPECT_EQ(finite.logical_not().sum().item<int64_t>(), kWidth);
+  EXPECT_LE(MaxError(actual.masked_select(finite), expected.masked_select(finite)),
+            std::ldexp(expected.masked_select(finite).abs().max().item<double>(), -8));
+  EXPECT_EQ(groups.narrow(1, 0, 2).abs().max().item<float>(), 0);
+}
+
+TEST_F(GraphPlanTest, DecodesLogitsThatAreNotStored) {
+  if (!SupportsFusedDecode(512)) GTEST_SKIP() << "this GPU is no Hopper";
+  const Bins bins;
+  for (const auto& [rows, terms] : {std::pair<int64_t, int>{50, 3}, {30000, 3}, {30000, 1}}) {
+    SCOPED_TRACE(testing::Message() << terms << " x " << rows);
+    const at::Tensor x = Normal({terms, rows, 520}).to(at::kBFloat16).narrow(2, 0, 512),
+                     weight = (Normal({104, 512}) * 0.1).to(at::kBFloat16), bias = Normal({101});
+    const at::Tensor base = Normal({rows / 5 * 6}), out = at::zeros_like(base);
+    FusedDecodeArgs args = {};
+    args.decode.bins = 101;
+    args.decode.bin_min = -10;
+    args.decode.bin_max = 10;
+    args.decode.bias = bias.const_data_ptr<float>();
+    args.decode.rows = static_cast<int>(rows);
+    args.decode.terms = terms;
+    args.decode.scale = 0.5f;
+    args.decode.ratio = 0.9f;
+    args.decode.base = base.const_data_ptr<float>();
+    args.decode.out = out.data_ptr<float>();
+    args.decode.to = {5, 6, 1};
+    args.in = 512;
+    args.x = x.data_ptr();
+    args.x_stride = x.stride(1);
+    args.x_term_stride = x.stride(0);
+    args.weight = weight.data_ptr();
+    args.weight_stride = 512;
+    args.weight_rows = 104;
+    FusedDecode(args, Current());
+    const at::Tensor values = TwoHotDecode(
+        at::matmul(x.to(at::kFloat), weight.narrow(0, 0, 101).to(at::kFloat).t()) + bias, bins);
+    at::Tensor expected = base.view({rows / 5, 6}).narrow(1, 1, 5).clone();
+    for (int t = 0; t < terms; ++t) {
+      expected += 0.5 * std::pow(0.9, t) * values[t].view({rows / 5, 5});
+    }
+    EXPECT_LE(MaxError(out.view({rows / 5, 6}).narrow(1, 1, 5), expected),
+              1e-4 * expected.abs().max().item<double>());
+    EXPECT_EQ(out.view({rows / 5, 6}).select(1, 0).abs().max().item<float>(), 0);
+  }
 }
 
 TEST_F(GraphPlanTest, DrawsCandidates) {
@@ -251,6 +396,7 @@ struct Case {
   v1::ModelConfig::ValueKind kind = v1::ModelConfig::V;
   int heads = 2;
   v1::ModelConfig::PolicyForm form = v1::ModelConfig::TANH_MEAN;
+  int latent = 128, mlp = 256;
 };
 
 class PlannerOnGpu {
@@ -260,9 +406,9 @@ class PlannerOnGpu {
     ModelSpec spec;
     spec.obs_dim = 13;
     spec.action_dim = 6;
-    spec.config.set_latent_dim(128);
+    spec.config.set_latent_dim(c.latent);
     spec.config.set_encoder_dim(64);
-    spec.config.set_mlp_dim(256);
+    spec.config.set_mlp_dim(c.mlp);
     spec.config.set_value_kind(c.kind);
     spec.config.set_num_value_heads(c.heads);
     spec.config.set_policy_form(c.form);
@@ -352,6 +498,32 @@ TEST_F(GraphPlanTest, ValuesItsSequencesLikeTheOperators) {
           std::printf("precision %d kind %d horizon %d batch %d: error %.2g standard deviations\n",
                       precision, kind, horizon, static_cast<int>(batch), error);
         }
+      }
+    }
+  }
+}
+
+// Sizes and numbers of a training run, again and again: kernels of several streams run side by
+// side, and tiles of rows do not come out even.
+TEST_F(GraphPlanTest, PlansForManyObservationsInBothModes) {
+  MppiOptions options = SmallOptions();
+  options.config.set_num_samples(512);
+  options.config.set_num_policy_samples(24);
+  options.config.set_num_elites(64);
+  options.config.set_iterations(6);
+  for (const auto kind : {v1::ModelConfig::V, v1::ModelConfig::Q}) {
+    PlannerOnGpu t({v1::BF16, kind, 2, v1::ModelConfig::TANH_MEAN, 512, 512}, options, gpu_,
+                   /*certain_policy=*/true);
+    for (const int64_t batch : {16, 60, 64}) {
+      for (const PlanMode mode : {PlanMode::kAct, PlanMode::kReanalyze}) {
+        SCOPED_TRACE(testing::Message() << "kind " << kind << " batch " << batch << " mode "
+                                        << static_cast<int>(mode));
+        const at::Tensor obs = Normal({batch, 13});
+        for (uint64_t seed = 0; seed < 30; ++seed) {
+          ASSERT_TRUE(t.graphs().Plan({obs, {}, mode}, seed, nullptr).ok());
+        }
+        const GraphPlanner::Trace trace = t.graphs().LastTrace(batch);
+        EXPECT_LE(RelativeError(trace.value, t.Values(obs, trace.actions)), 0.25);
       }
     }
   }
