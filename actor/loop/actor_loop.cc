@@ -129,8 +129,7 @@ absl::Status ActorLoop::TakeParameters() {
       POMPC_RETURN_IF_ERROR(policy_->Load(*newest));
       snapshot_decisions_ = newest->decisions();
       due_decisions_ = decisions() + newest->next_decisions() - newest->decisions();
-      metrics_.params_version->Set(static_cast<double>(newest->version()));
-      metrics_.params_received->Set(absl::ToDoubleSeconds(peers_.clock->Now() - absl::UnixEpoch()));
+      metrics_.parameters.Took(newest->version(), peers_.clock->Now());
       const DeviceMemory memory = MemoryOf(policy_->device());
       metrics_.gpu_allocated_bytes->Set(static_cast<double>(memory.allocated_bytes));
       metrics_.gpu_reserved_bytes->Set(static_cast<double>(memory.reserved_bytes));

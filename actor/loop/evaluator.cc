@@ -5,6 +5,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "actor/loop/episode_reporter.h"
 #include "actor/loop/evaluation_videos.h"
+#include "actor/loop/metrics.h"
 #include "common/base/log.h"
 #include "common/base/mean.h"
 #include "common/base/rng.h"
@@ -83,9 +84,7 @@ absl::StatusOr<std::vector<v1::Episode>> Evaluator::Evaluate(const v1::Parameter
 absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> index,
                           const ActingPeers& peers, EvaluationVideos* videos) {
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Evaluator> evaluator, Evaluator::Create(config));
-  Gauge* const params_version = peers.metrics->GetGauge("pompc_actor_params_version");
-  Gauge* const params_received =
-      peers.metrics->GetGauge("pompc_actor_params_received_timestamp_seconds");
+  const ParametersMetrics parameters(peers.metrics);
   const int64_t every = config.evaluation().every_decisions();
   const absl::StatusOr<v1::JoinResponse> join =
       JoinRun(peers, v1::EVALUATOR, index, evaluator->sizes());
@@ -127,8 +126,7 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
     held_version = snapshot.version();
     finished = snapshot.run_finished();
     if (!finished && (!snapshot.trained() || snapshot.decisions() < next_at)) continue;
-    params_version->Set(static_cast<double>(snapshot.version()));
-    params_received->Set(absl::ToDoubleSeconds(peers.clock->Now() - absl::UnixEpoch()));
+    parameters.Took(snapshot.version(), peers.clock->Now());
     absl::StatusOr<std::vector<v1::Episode>> episodes = evaluator->Evaluate(
         snapshot, peers.clock, *peers.stop, videos == nullptr ? nullptr : videos->recording());
     if (absl::IsCancelled(episodes.status())) break;

@@ -33,6 +33,7 @@
 #include "common/model/tensor.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/security_flags.h"
+#include "common/rpc/status.h"
 #include "learner/client/remote_learner_client.h"
 #include "learner/client/remote_parameter_subscriber.h"
 #include "replay/client/remote_stored_windows.h"
@@ -56,7 +57,7 @@ absl::StatusOr<v1::GetConfigResponse> AskForConfig(const Flags& flags, const Act
   absl::StatusOr<v1::GetConfigResponse> run =
       AskLearner(*peers.stop, peers.clock, peers.clock->Now() + kFirstAnswerPatience,
                  [&](absl::Time deadline) { return peers.learner->GetConfig(deadline); });
-  if (absl::IsUnavailable(run.status()) || absl::IsDeadlineExceeded(run.status())) {
+  if (IsAway(run.status())) {
     return absl::UnavailableError(absl::StrCat(
         "no answer from a learner at ", flags.learner, " for ",
         absl::FormatDuration(kFirstAnswerPatience),

@@ -9,8 +9,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "actor/loop/acting_policy.h"
+#include "actor/loop/metrics.h"
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/status.h"
 #include "learner/client/row.h"
 
 namespace pompc {
@@ -56,9 +58,7 @@ absl::Status RunReanalyzeWorker(const v1::RunConfig& config, const v1::JoinReque
   Counter* const reanalyzed = peers.metrics->GetCounter("pompc_actor_reanalyzed_rows_total");
   Counter* const nonfinite = peers.metrics->GetCounter("pompc_actor_plan_nonfinite_total");
   Histogram* const duration = peers.metrics->GetHistogram("pompc_actor_plan_duration_seconds");
-  Gauge* const params_version = peers.metrics->GetGauge("pompc_actor_params_version");
-  Gauge* const params_received =
-      peers.metrics->GetGauge("pompc_actor_params_received_timestamp_seconds");
+  const ParametersMetrics parameters(peers.metrics);
   const at::Tensor reset = at::ones({rows}, at::kBool);  // Every row is a plan from nothing.
   LearnerWatch watch(peers.learner, peers.clock);
   for (uint64_t step = 0; !peers.stop->HasBeenNotified();) {
@@ -75,13 +75,12 @@ absl::Status RunReanalyzeWorker(const v1::RunConfig& config, const v1::JoinReque
     }
     if (newest->version() != policy->version()) {
       POMPC_RETURN_IF_ERROR(policy->Load(*newest));
-      params_version->Set(static_cast<double>(newest->version()));
-      params_received->Set(absl::ToDoubleSeconds(peers.clock->Now() - absl::UnixEpoch()));
+      parameters.Took(newest->version(), peers.clock->Now());
     }
     // A worker that comes back has another writer id, hence other draws.
     const absl::StatusOr<v1::SampleResponse> drawn =
         stored.Peek(windows, SeedFor(join.writer_id(), RngRole::kReanalyze, 0, ++step));
-    if (absl::IsUnavailable(drawn.status()) || absl::IsDeadlineExceeded(drawn.status())) {
+    if (IsAway(drawn.status())) {
       wait();
       continue;
     }
@@ -100,8 +99,7 @@ absl::Status RunReanalyzeWorker(const v1::RunConfig& config, const v1::JoinReque
     };
     const absl::StatusOr<v1::UpdateResponse> written =
         stored.Update({drawn->keys().data(), static_cast<size_t>(rows)}, columns);
-    if (absl::IsUnavailable(written.status()) || absl::IsDeadlineExceeded(written.status()) ||
-        peers.stop->HasBeenNotified()) {
+    if (IsAway(written.status()) || peers.stop->HasBeenNotified()) {
       continue;  // Nothing is lost: the rows keep the prior that they have.
     }
     POMPC_RETURN_IF_ERROR(written.status());

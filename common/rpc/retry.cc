@@ -7,13 +7,6 @@
 #include "common/rpc/status.h"
 
 namespace pompc {
-namespace {
-
-bool WorthAnotherAttempt(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);
-}
-
-}  // namespace
 
 Backoff::Backoff(const RetryPolicy& policy, Rng rng)
     : policy_(policy), rng_(rng), next_(policy.initial_backoff) {
@@ -51,7 +44,7 @@ absl::Status UnaryCaller::Call(const std::function<grpc::Status(grpc::ClientCont
     call_duration_->Observe(absl::ToDoubleSeconds(clock_->Now() - start));
     calls_.Increment(status.code());
     if (absl::IsCancelled(status)) status = absl::UnavailableError("the server ended the call");
-    if (!WorthAnotherAttempt(status)) return status;
+    if (!IsAway(status)) return status;
 
     const absl::Time next = clock_->Now() + backoff_.Next();
     if (next >= give_up) return status;

@@ -19,6 +19,11 @@ inline grpc::Status ToGrpc(const absl::Status& status) {
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
 }
 
+// Whether there was no answer: the peer is away, or too slow. The call may have been made.
+inline bool IsAway(const absl::Status& status) {
+  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status);
+}
+
 // Whether the same request would be refused again. All else (UNAVAILABLE, CANCELLED by a server
 // that shuts down, the transport's INTERNAL...) is worth another connection.
 inline bool IsRefusal(const absl::Status& status) {

@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "common/base/clock.h"
+#include "common/rpc/status.h"
 #include "learner/client/learner_client.h"
 #include "proto/pompc/v1/learner.pb.h"
 
@@ -26,9 +27,7 @@ auto AskLearner(const Event& stop, Clock* clock, absl::Time deadline, Call call)
   constexpr absl::Duration kAttempt = absl::Seconds(2);
   while (!stop.HasBeenNotified()) {
     auto answer = call(std::min(deadline, clock->Now() + kAttempt));
-    const bool away =
-        absl::IsUnavailable(answer.status()) || absl::IsDeadlineExceeded(answer.status());
-    if (!away || clock->Now() >= deadline) return answer;
+    if (!IsAway(answer.status()) || clock->Now() >= deadline) return answer;
   }
   return absl::CancelledError("told to stop");
 }

@@ -1,6 +1,7 @@
 #include "learner/relay/relay.h"
 
 #include <chrono>
+#include <functional>
 #include <utility>
 
 #include "common/base/status_macros.h"
@@ -18,9 +19,10 @@ constexpr std::chrono::seconds kCallTimeout(10);
 
 // Starts a call upstream that shares the deadline and the end of the call that it is for.
 // start(context, done) starts it; finish() runs before a good answer is passed on.
-template <typename Start, typename Finish>
-grpc::ServerUnaryReactor* Forward(grpc::CallbackServerContext* server_context, const Start& start,
-                                  Finish finish) {
+template <typename Start>
+grpc::ServerUnaryReactor* Forward(
+    grpc::CallbackServerContext* server_context, const Start& start,
+    std::function<void()> finish = [] {}) {
   grpc::ServerUnaryReactor* const reactor = server_context->DefaultReactor();
   const std::shared_ptr<grpc::ClientContext> context =
       grpc::ClientContext::FromCallbackServerContext(*server_context);
@@ -84,12 +86,9 @@ std::optional<v1::JoinRequest> Relay::last_join() const {
 grpc::ServerUnaryReactor* Relay::GetConfig(grpc::CallbackServerContext* context,
                                            const v1::GetConfigRequest* request,
                                            v1::GetConfigResponse* response) {
-  return Forward(
-      context,
-      [&](grpc::ClientContext* call, auto done) {
-        stub_->async()->GetConfig(call, request, response, std::move(done));
-      },
-      [] {});
+  return Forward(context, [&](grpc::ClientContext* call, auto done) {
+    stub_->async()->GetConfig(call, request, response, std::move(done));
+  });
 }
 
 grpc::ServerUnaryReactor* Relay::Join(grpc::CallbackServerContext* context,
@@ -114,23 +113,17 @@ Publisher::Reactor* Relay::Subscribe(grpc::CallbackServerContext* /*context*/) {
 grpc::ServerUnaryReactor* Relay::ReportEpisodes(grpc::CallbackServerContext* context,
                                                 const v1::ReportEpisodesRequest* request,
                                                 v1::ReportEpisodesResponse* response) {
-  return Forward(
-      context,
-      [&](grpc::ClientContext* call, auto done) {
-        stub_->async()->ReportEpisodes(call, request, response, std::move(done));
-      },
-      [] {});
+  return Forward(context, [&](grpc::ClientContext* call, auto done) {
+    stub_->async()->ReportEpisodes(call, request, response, std::move(done));
+  });
 }
 
 grpc::ServerUnaryReactor* Relay::GetStatus(grpc::CallbackServerContext* context,
                                            const v1::GetStatusRequest* request,
                                            v1::RunStatus* response) {
-  return Forward(
-      context,
-      [&](grpc::ClientContext* call, auto done) {
-        stub_->async()->GetStatus(call, request, response, std::move(done));
-      },
-      [] {});
+  return Forward(context, [&](grpc::ClientContext* call, auto done) {
+    stub_->async()->GetStatus(call, request, response, std::move(done));
+  });
 }
 
 }  // namespace pompc

@@ -5,6 +5,7 @@
 #include "common/base/check.h"
 #include "common/base/rng.h"
 #include "common/base/status_macros.h"
+#include "common/rpc/status.h"
 #include "replay/client/shards.h"
 
 namespace pompc {
@@ -46,9 +47,7 @@ absl::Status RemoteStoredWindows::Choose(uint64_t seed) {
   absl::Status answer;
   do {  // At first all of them.
     answer = PeekAt(servers_[asked_ % servers_.size()], 1, seed).status();
-    if (!answer.ok() && !absl::IsUnavailable(answer) && !absl::IsDeadlineExceeded(answer)) {
-      return answer;
-    }
+    if (!answer.ok() && !IsAway(answer)) return answer;
   } while (++asked_ < servers_.size());
   std::vector<double> weights;
   for (const Server& server : servers_) weights.push_back(server.weight);
