@@ -93,11 +93,11 @@ absl::Status ActorLoop::Run() {
 }
 
 absl::Status ActorLoop::StartEpisodes() {
-  const uint64_t start = static_cast<uint64_t>(snapshot_decisions_);
+  uint64_t life = static_cast<uint64_t>(snapshot_decisions_);
   // Decisions alone do not tell lives apart while none are published: all through the seed phase.
-  const bool lock_step = config_.actor().max_parameter_lag_updates() == 0;
-  const uint64_t life =
-      lock_step ? start : SeedFor(join_.writer_id(), RngRole::kEnvironment, 0, start);
+  if (join_.predecessors() > 0) {
+    life = SeedFor(join_.predecessors(), RngRole::kEnvironment, 0, life);
+  }
   first_step_ = life << 32;
   for (Group& group : groups_) {
     for (int e = 0; e < group.episodes->count(); ++e) {

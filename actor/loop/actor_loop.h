@@ -13,12 +13,12 @@
 // (its rate limiter, or it is away) the actor waits with the row in hand.
 //
 // Thread-safety: none; Run() is called once. Besides the calling thread there is the reporter's.
-// Determinism: equal (seed, index, writer id, G) and equal snapshots at equal decisions give
+// Determinism: equal (seed, index, predecessors, G) and equal snapshots at equal decisions give
 //   bit-equal rows; while actions are random the rows of an environment do not depend on G
 //   (acting_policy.h). The step of the environments' seeds and the high half of every decision's
-//   step follow from the writer id, so that an actor that was restarted does not repeat itself. In
-//   lock-step they are the run's decisions as of the first snapshot, as in the sequential loop: who
-//   takes the actor's place in the seed phase begins that anew.
+//   step are the run's decisions as of the first snapshot, as in the sequential loop; those of an
+//   actor that takes another's place follow from its number too, so that it does not repeat what
+//   that one did in the seed phase.
 #ifndef POMPC_ACTOR_LOOP_ACTOR_LOOP_H_
 #define POMPC_ACTOR_LOOP_ACTOR_LOOP_H_
 

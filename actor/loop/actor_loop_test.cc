@@ -97,8 +97,7 @@ TEST_P(GroupsTest, RowsAreWhatTheEnvironmentGivesForTheirActions) {
   ASSERT_TRUE(MakeLoop(t, JoinAs(/*index=*/2, /*writer_id=*/9), 2, GetParam())->Run().ok());
   const auto recorded = Assemble(t.replay.segments);
   for (int e = 0; e < 2; ++e) {
-    const uint64_t life = SeedFor(9, RngRole::kEnvironment, 0, 10);
-    const uint64_t seed = SeedFor(TestConfig().seed(), RngRole::kEnvironment, 4 + e, life);
+    const uint64_t seed = SeedFor(TestConfig().seed(), RngRole::kEnvironment, 4 + e, 10);
     auto environment = CreateEnvironment(
         {.task = "cartpole-swingup", .seed = static_cast<uint32_t>(seed), .episode_steps = 12});
     ASSERT_TRUE(environment.ok()) << environment.status();
@@ -221,31 +220,37 @@ TEST(ActorLoopTest, EqualSeedsWriteBitEqualRows) {
   EXPECT_NE(first, Recording(0, 20)) << "an actor that starts again later repeats itself";
 }
 
-// What an actor does at random, without the names of its rows.
-std::map<uint64_t, RecordedEpisode> SeedEpisodes(uint64_t writer_id, bool lock_step) {
+// What an actor does at random.
+std::map<uint64_t, RecordedEpisode> SeedEpisodes(uint64_t writer_id, int64_t predecessors) {
   TestPeers t;
-  v1::RunConfig config = TestConfig();
-  if (lock_step) config.mutable_actor()->set_max_parameter_lag_updates(0);
   v1::ParameterSnapshot untrained = Untrained();
   untrained.set_next_decisions(1000);
   t.parameters.Publish(untrained);
   StopAt(t, 14);
-  POMPC_CHECK_OK(
-      MakeLoop(t, JoinAs(0, writer_id), /*environments=*/1, /*groups=*/1, config)->Run());
+  v1::JoinResponse join = JoinAs(0, writer_id);
+  join.set_predecessors(predecessors);
+  POMPC_CHECK_OK(MakeLoop(t, join)->Run());
   return Assemble(t.replay.segments);
 }
 
 TEST(ActorLoopTest, OneThatIsRestartedInTheSeedPhaseDoesNotRepeatItself) {
-  const auto first = SeedEpisodes(1, /*lock_step=*/false);
-  const auto second = SeedEpisodes(2, /*lock_step=*/false);
+  const auto first = SeedEpisodes(1, /*predecessors=*/0);
+  const auto second = SeedEpisodes(2, /*predecessors=*/1);
+  const auto third = SeedEpisodes(3, /*predecessors=*/2);
   for (uint64_t id : {0, 1}) {
     EXPECT_NE(first.at(id).observation, second.at(id).observation) << "start states";
     EXPECT_NE(first.at(id).action, second.at(id).action);
+    EXPECT_NE(second.at(id).action, third.at(id).action);
   }
-  EXPECT_EQ(first.at(0).action, SeedEpisodes(1, /*lock_step=*/false).at(0).action);
-  // There the sequential loop has the same, whose rows have another writer id.
-  EXPECT_EQ(SeedEpisodes(1, /*lock_step=*/true).at(1).observation,
-            SeedEpisodes(2, /*lock_step=*/true).at(1).observation);
+}
+
+TEST(ActorLoopTest, EqualSeedsBeginAlikeWhenARunIsMadeAgain) {
+  const auto first = SeedEpisodes(1, /*predecessors=*/0);
+  const auto again = SeedEpisodes(7, /*predecessors=*/0);
+  for (uint64_t id : {0, 1}) {
+    EXPECT_EQ(first.at(id).observation, again.at(id).observation);
+    EXPECT_EQ(first.at(id).action, again.at(id).action);
+  }
 }
 
 TEST(ActorLoopTest, EndsWhenTheRunIsFinishedAndReportsItsEpisodes) {

@@ -83,6 +83,7 @@ absl::StatusOr<v1::JoinResponse> Roster::Join(const v1::JoinRequest& request) {
   v1::JoinResponse response;
   response.set_index(member.index);
   response.set_writer_id(member.writer_id);
+  response.set_predecessors(member.predecessors);
   for (const std::string& address : replay_addresses_) response.add_replay_addresses(address);
   return response;
 }
@@ -104,6 +105,9 @@ absl::StatusOr<Roster::Member> Roster::Enter(const v1::JoinRequest& request) {
   Member member{.role = request.role(),
                 .index = request.has_index() ? request.index() : next_index,
                 .writer_id = next_writer_id_};
+  member.predecessors = std::count_if(members_.begin(), members_.end(), [&](const auto& entry) {
+    return entry.second.role == member.role && entry.second.index == member.index;
+  });
   if (member.role == v1::ACTOR && member.index > 0 &&
       config_.actor().max_parameter_lag_updates() == 0) {
     return absl::FailedPreconditionError(absl::StrCat(

@@ -45,6 +45,7 @@ class Roster {
     v1::Role role = v1::ROLE_UNSPECIFIED;
     int64_t index = 0;
     uint64_t writer_id = 0;
+    int64_t predecessors = 0;
   };
 
   absl::Status CheckSizes(const v1::TaskSizes& sizes) const;

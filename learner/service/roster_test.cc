@@ -79,6 +79,12 @@ TEST_F(RosterTest, IndicesCountByRoleAndWriterIdsNeverRepeat) {
   EXPECT_LT(first->writer_id(), chosen->writer_id());
   EXPECT_LT(chosen->writer_id(), third->writer_id());
 
+  v1::JoinRequest successor = JoinAs(v1::ACTOR);
+  successor.set_index(5);
+  EXPECT_EQ(chosen->predecessors(), 0);
+  EXPECT_EQ(roster_.Join(successor)->predecessors(), 1);
+  EXPECT_EQ(evaluator->predecessors(), 0);
+
   clock_.Advance(absl::Seconds(1));  // The learner starts again.
   Roster restarted(v1::RunConfig(), TestSizes(), {}, &clock_);
   EXPECT_GT(restarted.Join(own)->writer_id(), evaluator->writer_id());
