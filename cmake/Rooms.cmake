@@ -72,6 +72,7 @@ function(pompc_binary name)
 endfunction()
 
 set(POMPC_RUN_TEST "${CMAKE_SOURCE_DIR}/tests/in_own_folder.sh")
+set(POMPC_LSAN "LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/lsan.supp:print_suppressions=0")
 
 function(pompc_test name)
   cmake_parse_arguments(arg "TORCH" "TIMEOUT" "SOURCES;DEPS;LABELS" ${ARGN})
@@ -85,7 +86,7 @@ function(pompc_test name)
   pompc_setup_target(${name} DEPS ${arg_DEPS} GTest::gtest GTest::gmock GTest::gtest_main ${torch})
   add_test(NAME ${name} COMMAND ${POMPC_RUN_TEST} $<TARGET_FILE:${name}> WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
-    ENVIRONMENT "OMP_NUM_THREADS=1")
+    ENVIRONMENT "OMP_NUM_THREADS=1;${POMPC_LSAN}")
 endfunction()
 
 # Runs a script as a test; the script sees POMPC_BUILD, the build folder.
@@ -96,5 +97,5 @@ function(pompc_script_test name)
   endif()
   add_test(NAME ${name} COMMAND ${POMPC_RUN_TEST} ${arg_COMMAND} WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
   set_tests_properties(${name} PROPERTIES TIMEOUT ${arg_TIMEOUT} LABELS "${arg_LABELS}"
-    ENVIRONMENT "POMPC_BUILD=${CMAKE_BINARY_DIR}")
+    ENVIRONMENT "POMPC_BUILD=${CMAKE_BINARY_DIR};${POMPC_LSAN}")
 endfunction()

@@ -18,10 +18,6 @@
 #include "gtest/gtest.h"
 #include "proto/pompc/v1/learner.grpc.pb.h"
 
-// LeakSanitizer asks for it. Debian's c-ares loses 10 bytes of a name that gRPC has it look up.
-// NOLINTNEXTLINE(bugprone-reserved-identifier)
-extern "C" const char* __lsan_default_suppressions() { return "leak:libcares.so"; }
-
 namespace pompc {
 namespace {
 
