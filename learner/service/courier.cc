@@ -1,7 +1,5 @@
 #include "learner/service/courier.h"
 
-#include <ATen/Parallel.h>
-
 #include "learner/service/divergence.h"
 
 namespace pompc {
@@ -39,7 +37,6 @@ absl::Status Courier::Publish(v1::ParameterSnapshot snapshot, PendingSnapshot da
 }
 
 void Courier::Run() {
-  at::set_num_threads(1);  // Of this thread: the others are the updates'.
   while (true) {
     Parcel* parcel = nullptr;
     {
