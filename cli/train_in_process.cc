@@ -193,6 +193,8 @@ absl::Status TrainInProcess(const TrainOptions& options) {
       absl::Seconds(config.learner().checkpoint_every_seconds());
   int64_t next_evaluation = every;
   absl::Time next_checkpoint = RealClock()->Now() + checkpoint_every;
+  // From here on the folder holds a run, which --run-dir does not begin anew.
+  POMPC_RETURN_IF_ERROR(recorder.SaveCheckpoint(*run, options));
   while (!run->Complete() && !stop.HasBeenNotified()) {
     POMPC_ASSIGN_OR_RETURN(const InProcessRun::Progress progress, run->Step());
     recorder.See(*run);
