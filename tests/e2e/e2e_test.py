@@ -39,10 +39,17 @@ evaluation {{ every_decisions: 500 episodes: 2 }}
 """
 
 
+kept_ports = []
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A TCP port for a program of the test's: kept, as cli/kept_port.h does, so that no other program
+    is given it before that one listens or while it is started again."""
+    kept = socket.socket()
+    kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    kept.bind(("127.0.0.1", 0))
+    kept_ports.append(kept)
+    return kept.getsockname()[1]
 
 
 def table():
