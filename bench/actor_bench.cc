@@ -63,7 +63,7 @@ Rates Measure(v1::RunConfig config, int groups) {
                           .clock = RealClock(),
                           .stop = &stop,
                           .metrics = &metrics};
-  auto loop = ActorLoop::Create(config, v1::JoinResponse(), *std::move(episodes), peers);
+  auto loop = ActorLoop::Create(config, JoinedRun(), *std::move(episodes), peers);
   POMPC_CHECK_OK(loop.status());
   const auto sums = [&metrics] {
     const auto sum = [](Histogram* h) { return h->Collect().histogram.sample_sum; };

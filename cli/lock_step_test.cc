@@ -122,9 +122,10 @@ absl::Status Act(const std::string& address) {
                     .metrics = &metrics};
   POMPC_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Episodes>> groups,
                          Episodes::CreateGroups(config));
-  POMPC_ASSIGN_OR_RETURN(const v1::JoinResponse join,
+  POMPC_ASSIGN_OR_RETURN(const JoinedRun join,
                          JoinRun(peers, v1::ACTOR, std::nullopt, groups.front()->sizes()));
-  RemoteWriter replay({.writer_id = join.writer_id(), .reconnect = {}}, channel, clock, &metrics);
+  RemoteWriter replay({.writer_id = join.answer.writer_id(), .reconnect = {}}, channel, clock,
+                      &metrics);
   peers.replay = &replay;
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<ActorLoop> loop,
                          ActorLoop::Create(config, join, std::move(groups), peers));

@@ -24,37 +24,35 @@ absl::Span<const float> RowOf(const at::Tensor& matrix, int row) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<ActorLoop>> ActorLoop::Create(
-    const v1::RunConfig& config, const v1::JoinResponse& join,
+    const v1::RunConfig& config, const JoinedRun& join,
     std::vector<std::unique_ptr<Episodes>> groups, const ActingPeers& peers) {
   int count = 0;
   for (const auto& episodes : groups) count += episodes->count();
-  if (join.index() < 0 || join.index() > kMaxEnvironments / count - 1) {
-    return absl::InvalidArgumentError(absl::StrCat("actor index ", join.index(), " with ", count,
-                                                   " environments an actor: a run has at most ",
-                                                   kMaxEnvironments));
+  if (join.answer.index() < 0 || join.answer.index() > kMaxEnvironments / count - 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("actor index ", join.answer.index(), " with ", count,
+                     " environments an actor: a run has at most ", kMaxEnvironments));
   }
   POMPC_ASSIGN_OR_RETURN(
       std::unique_ptr<ActingPolicy> policy,
       ActingPolicy::Create(config, groups.front()->sizes(),
-                           {.first_environment = static_cast<uint32_t>(join.index() * count),
+                           {.first_environment = static_cast<uint32_t>(join.answer.index() * count),
                             .device = config.actor().device()}));
   return std::unique_ptr<ActorLoop>(
       new ActorLoop(config, join, std::move(groups), std::move(policy), peers));
 }
 
-ActorLoop::ActorLoop(const v1::RunConfig& config, const v1::JoinResponse& join,
+ActorLoop::ActorLoop(const v1::RunConfig& config, const JoinedRun& join,
                      std::vector<std::unique_ptr<Episodes>> groups,
                      std::unique_ptr<ActingPolicy> policy, const ActingPeers& peers)
     : config_(config),
       join_(join),
       peers_(peers),
       metrics_(peers.metrics),
-      sizes_(groups.front()->sizes()),
       policy_(std::move(policy)),
-      zeros_(sizes_.action_dim(), 0.0f),
-      reporter_(peers.learner, join.writer_id(), peers.clock),
-      watch_(peers.learner, peers.clock),
-      joined_with_(MakeJoinRequest(v1::ACTOR, join.index(), sizes_)) {
+      zeros_(groups.front()->sizes().action_dim(), 0.0f),
+      reporter_(peers.learner, join.answer.writer_id(), peers.clock),
+      watch_(peers.learner, peers.clock) {
   for (std::unique_ptr<Episodes>& episodes : groups) {
     Group& group = groups_.emplace_back();
     group.first = num_environments_;
@@ -95,14 +93,14 @@ absl::Status ActorLoop::Run() {
 absl::Status ActorLoop::StartEpisodes() {
   uint64_t life = static_cast<uint64_t>(snapshot_decisions_);
   // Decisions alone do not tell lives apart while none are published: all through the seed phase.
-  if (join_.predecessors() > 0) {
-    life = SeedFor(join_.predecessors(), RngRole::kEnvironment, 0, life);
+  if (join_.answer.predecessors() > 0) {
+    life = SeedFor(join_.answer.predecessors(), RngRole::kEnvironment, 0, life);
   }
   first_step_ = life << 32;
   for (Group& group : groups_) {
     for (int e = 0; e < group.episodes->count(); ++e) {
       const uint32_t environment =
-          static_cast<uint32_t>(join_.index()) * num_environments_ + group.first + e;
+          static_cast<uint32_t>(join_.answer.index()) * num_environments_ + group.first + e;
       const uint64_t seed = SeedFor(config_.seed(), RngRole::kEnvironment, environment, life);
       group.episodes->Seed(e, static_cast<uint32_t>(seed));
       POMPC_RETURN_IF_ERROR(group.episodes->Start(e));
@@ -217,7 +215,7 @@ absl::Status ActorLoop::EndEpisode(Group& group, int e, const Row& last_decision
   metrics_.episodes->Increment();
   metrics_.episode_return->Observe(episode.return_());
   episode.set_role(v1::ACTOR);
-  episode.set_actor_index(join_.index());
+  episode.set_actor_index(join_.answer.index());
   episode.set_parameter_version(group.version);
   episode.set_decisions_at(group.snapshot_decisions);
   reporter_.Add(std::move(episode));

@@ -24,7 +24,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -43,10 +42,10 @@ namespace pompc {
 
 class ActorLoop {
  public:
-  // `groups`: the config's environments, at least one group; they are seeded here. `join`: the
-  // learner's answer. INVALID_ARGUMENT: config, sizes or index that cannot be.
+  // `groups`: the config's environments, at least one group; they are seeded here.
+  // INVALID_ARGUMENT: config, sizes or index that cannot be.
   static absl::StatusOr<std::unique_ptr<ActorLoop>> Create(
-      const v1::RunConfig& config, const v1::JoinResponse& join,
+      const v1::RunConfig& config, const JoinedRun& join,
       std::vector<std::unique_ptr<Episodes>> groups, const ActingPeers& peers);
 
   // Blocks until the run is finished or `stop` is raised, then flushes for up to 10 s what is worth
@@ -71,7 +70,7 @@ class ActorLoop {
     std::vector<EpisodeWriter> writers;
   };
 
-  ActorLoop(const v1::RunConfig& config, const v1::JoinResponse& join,
+  ActorLoop(const v1::RunConfig& config, const JoinedRun& join,
             std::vector<std::unique_ptr<Episodes>> groups, std::unique_ptr<ActingPolicy> policy,
             const ActingPeers& peers);
 
@@ -87,23 +86,21 @@ class ActorLoop {
   // Waits for the step under way, if any, and writes its rows.
   absl::Status FinishStep(Group& group);
   absl::Status EndEpisode(Group& group, int e, const Row& last_decision);
-  absl::Status CheckLearner() { return watch_.Check(peers_.parameters->status(), joined_with_); }
+  absl::Status CheckLearner() { return watch_.Check(peers_.parameters->status(), join_.request); }
   // Follows a write to this writer until the row is taken, or Leaving().
   absl::Status AwaitTaken(EpisodeWriter& writer, absl::Status write);
   absl::Status Flush();
 
   const v1::RunConfig config_;
-  const v1::JoinResponse join_;
+  const JoinedRun join_;
   const ActingPeers peers_;
   const ActorMetrics metrics_;
-  const v1::TaskSizes sizes_;
   const std::unique_ptr<ActingPolicy> policy_;
   const std::vector<float> zeros_;  // [A], of an episode's last row.
   std::vector<Group> groups_;
   uint32_t num_environments_ = 0;  // Of all groups.
   EpisodeReporter reporter_;
   LearnerWatch watch_;
-  const std::optional<v1::JoinRequest> joined_with_;
   uint64_t first_step_ = 0;         // Of the random streams.
   uint64_t learner_id_ = 0;         // Of the learner whose parameters are in use.
   int64_t snapshot_decisions_ = 0;  // Decisions of the run when the parameters were published.

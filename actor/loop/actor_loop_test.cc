@@ -20,14 +20,14 @@ v1::ParameterSnapshot Untrained() {
   return snapshot;
 }
 
-v1::JoinResponse JoinAs(int64_t index, uint64_t writer_id) {
-  v1::JoinResponse join;
-  join.set_index(index);
-  join.set_writer_id(writer_id);
+JoinedRun JoinAs(int64_t index, uint64_t writer_id) {
+  JoinedRun join;
+  join.answer.set_index(index);
+  join.answer.set_writer_id(writer_id);
   return join;
 }
 
-std::unique_ptr<ActorLoop> MakeLoop(TestPeers& t, const v1::JoinResponse& join = JoinAs(0, 1),
+std::unique_ptr<ActorLoop> MakeLoop(TestPeers& t, const JoinedRun& join = JoinAs(0, 1),
                                     int environments = 2, int groups = 1,
                                     v1::RunConfig config = TestConfig()) {
   config.mutable_actor()->set_environments_per_actor(environments);
@@ -227,8 +227,8 @@ std::map<uint64_t, RecordedEpisode> SeedEpisodes(uint64_t writer_id, int64_t pre
   untrained.set_next_decisions(1000);
   t.parameters.Publish(untrained);
   StopAt(t, 14);
-  v1::JoinResponse join = JoinAs(0, writer_id);
-  join.set_predecessors(predecessors);
+  JoinedRun join = JoinAs(0, writer_id);
+  join.answer.set_predecessors(predecessors);
   POMPC_CHECK_OK(MakeLoop(t, join)->Run());
   return Assemble(t.replay.segments);
 }
@@ -408,6 +408,15 @@ TEST(ActorLoopTest, ActsWithoutLearnerForFiveMinutesAndThenGivesUp) {
   EXPECT_GE(t.clock.Now() - start, absl::Minutes(5));
   EXPECT_LE(t.clock.Now() - start, absl::Minutes(6));
   EXPECT_GE(t.replay.segments.size(), 30u);
+}
+
+TEST(ActorLoopTest, JoinsAgainAsTheProcessThatItIs) {
+  TestPeers t;
+  const auto join = JoinRun(t.peers(), v1::ACTOR, std::nullopt, CartpoleSizes());
+  ASSERT_TRUE(join.ok()) << join.status();
+  t.LoseStreamFor(/*joins=*/3);
+  ASSERT_TRUE(MakeLoop(t, *join)->Run().ok());
+  t.ExpectOneJoinRepeated();
 }
 
 TEST(ActorLoopTest, RefusesAnIndexBeyondTheRandomStreams) {

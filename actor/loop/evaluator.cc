@@ -86,11 +86,10 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Evaluator> evaluator, Evaluator::Create(config));
   const ParametersMetrics parameters(peers.metrics);
   const int64_t every = config.evaluation().every_decisions();
-  const absl::StatusOr<v1::JoinResponse> join =
-      JoinRun(peers, v1::EVALUATOR, index, evaluator->sizes());
+  const absl::StatusOr<JoinedRun> join = JoinRun(peers, v1::EVALUATOR, index, evaluator->sizes());
   if (peers.stop->HasBeenNotified()) return absl::OkStatus();
   if (!join.ok()) return join.status();
-  EpisodeReporter reporter(peers.learner, join->writer_id(), peers.clock);
+  EpisodeReporter reporter(peers.learner, join->answer.writer_id(), peers.clock);
   // However this ends: an evaluation may have cost minutes.
   const absl::Cleanup flush = [&] {
     const absl::Status flushed = reporter.Flush(peers.clock->Now() + kFlushTime);
@@ -100,13 +99,12 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
   int64_t held_version = -1, next_at = 0;
   std::optional<uint64_t> learner_id;
   LearnerWatch watch(peers.learner, peers.clock);
-  const auto joined_with = MakeJoinRequest(v1::EVALUATOR, join->index(), evaluator->sizes());
   bool finished = false;
   while (!finished && !peers.stop->HasBeenNotified()) {
     const absl::StatusOr<SnapshotPtr> newer =
         peers.parameters->WaitForNewer(held_version, peers.clock->Now() + kPoll);
     POMPC_RETURN_IF_ERROR(
-        watch.Check(newer.ok() ? absl::OkStatus() : peers.parameters->status(), joined_with));
+        watch.Check(newer.ok() ? absl::OkStatus() : peers.parameters->status(), join->request));
     if (absl::IsDeadlineExceeded(newer.status())) continue;
     if (!newer.ok()) return newer.status();
     const v1::ParameterSnapshot& snapshot = **newer;
@@ -136,7 +134,7 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
                     << " mean_return=" << Mean(*episodes, &v1::Episode::return_);
     const v1::Episode first = episodes->front();
     for (v1::Episode& episode : *episodes) {
-      episode.set_actor_index(join->index());
+      episode.set_actor_index(join->answer.index());
       reporter.Add(std::move(episode));
     }
     next_at = next_after(snapshot.decisions());

@@ -146,6 +146,13 @@ TEST(RunEvaluatorTest, MakesNoEvaluationTwiceAndRepeatsThoseThatTheLearnerLost) 
   EXPECT_THAT(decisions, ElementsAre(420, 420, 425, 425, 210, 210, 220, 220));
 }
 
+TEST(RunEvaluatorTest, JoinsAgainAsTheProcessThatItIs) {
+  TestPeers t;
+  t.LoseStreamFor(/*joins=*/3);
+  ASSERT_TRUE(RunEvaluator(TestConfig(), std::nullopt, t.peers()).ok());
+  t.ExpectOneJoinRepeated();
+}
+
 TEST(RunEvaluatorTest, LeavesWhenToldTo) {
   TestPeers t;
   t.stop.Notify();

@@ -82,12 +82,12 @@ absl::Status RunActor(const Flags& flags, const v1::RunConfig& config,
                       std::shared_ptr<grpc::Channel> learner_channel, ActingPeers peers) {
   POMPC_ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Episodes>> groups,
                          Episodes::CreateGroups(config));
-  POMPC_ASSIGN_OR_RETURN(const v1::JoinResponse join,
+  POMPC_ASSIGN_OR_RETURN(const JoinedRun join,
                          JoinRun(peers, v1::ACTOR, flags.index, groups.front()->sizes()));
   POMPC_ASSIGN_OR_RETURN(const auto channels,
-                         ReplayChannels(flags, join, std::move(learner_channel)));
-  ShardedWriter replay({.writer_id = join.writer_id(), .reconnect = {}}, channels, peers.clock,
-                       peers.metrics);
+                         ReplayChannels(flags, join.answer, std::move(learner_channel)));
+  ShardedWriter replay({.writer_id = join.answer.writer_id(), .reconnect = {}}, channels,
+                       peers.clock, peers.metrics);
   peers.replay = &replay;
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<ActorLoop> loop,
                          ActorLoop::Create(config, join, std::move(groups), peers));
@@ -100,13 +100,13 @@ absl::Status RunReanalyze(const Flags& flags, const v1::RunConfig& config,
   // One environment tells the sizes of the task.
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Episodes> episodes,
                          Episodes::Create(config.environment(), 1, 1));
-  POMPC_ASSIGN_OR_RETURN(const v1::JoinResponse join,
+  POMPC_ASSIGN_OR_RETURN(const JoinedRun join,
                          JoinRun(peers, v1::REANALYZE, flags.index, episodes->sizes()));
   POMPC_ASSIGN_OR_RETURN(const auto channels,
-                         ReplayChannels(flags, join, std::move(learner_channel)));
-  RemoteStoredWindows stored(channels, join.writer_id(), peers.clock, peers.stop, peers.metrics);
-  return RunReanalyzeWorker(config, MakeJoinRequest(v1::REANALYZE, join.index(), episodes->sizes()),
-                            join, stored, peers);
+                         ReplayChannels(flags, join.answer, std::move(learner_channel)));
+  RemoteStoredWindows stored(channels, join.answer.writer_id(), peers.clock, peers.stop,
+                             peers.metrics);
+  return RunReanalyzeWorker(config, join, stored, peers);
 }
 
 absl::Status Run(const Flags& flags) {

@@ -27,14 +27,16 @@ struct ActingPeers {
   MetricsRegistry* metrics = nullptr;
 };
 
-// A join of its own, which may be repeated.
-v1::JoinRequest MakeJoinRequest(v1::Role role, std::optional<int64_t> index,
-                                const v1::TaskSizes& sizes);
+// Of one process. Whoever joins again does so with `request`, so that the learner knows it.
+struct JoinedRun {
+  v1::JoinRequest request;  // As it was answered, and with the index that the learner gave.
+  v1::JoinResponse answer;
+};
 
 // Enters the run. Blocks for up to kLearnerPatience. Errors: AskLearner()'s; FAILED_PRECONDITION:
 // the run has a task of other sizes.
-absl::StatusOr<v1::JoinResponse> JoinRun(const ActingPeers& peers, v1::Role role,
-                                         std::optional<int64_t> index, const v1::TaskSizes& sizes);
+absl::StatusOr<JoinedRun> JoinRun(const ActingPeers& peers, v1::Role role,
+                                  std::optional<int64_t> index, const v1::TaskSizes& sizes);
 
 }  // namespace pompc
 

@@ -42,18 +42,17 @@ std::string_view Bytes(const at::Tensor& tensor) {
 
 }  // namespace
 
-absl::Status RunReanalyzeWorker(const v1::RunConfig& config, const v1::JoinRequest& joined_with,
-                                const v1::JoinResponse& join, StoredWindows& stored,
-                                const ActingPeers& peers) {
+absl::Status RunReanalyzeWorker(const v1::RunConfig& config, const JoinedRun& join,
+                                StoredWindows& stored, const ActingPeers& peers) {
   const int32_t windows = config.reanalyze().windows();
   const int64_t rows = int64_t{config.learning().window()} * windows;  // T B
   // The stream of index 0 is the learner's.
   POMPC_ASSIGN_OR_RETURN(
       const std::unique_ptr<ActingPolicy> policy,
-      ActingPolicy::Create(config, joined_with.sizes(),
+      ActingPolicy::Create(config, join.request.sizes(),
                            {.mode = PlanMode::kReanalyze,
                             .planner_stream = RngRole::kReanalyze,
-                            .first_environment = static_cast<uint32_t>(join.index()) + 1,
+                            .first_environment = static_cast<uint32_t>(join.answer.index()) + 1,
                             .device = config.reanalyze().device()}));
   Counter* const reanalyzed = peers.metrics->GetCounter("pompc_actor_reanalyzed_rows_total");
   Counter* const nonfinite = peers.metrics->GetCounter("pompc_actor_plan_nonfinite_total");
@@ -62,7 +61,7 @@ absl::Status RunReanalyzeWorker(const v1::RunConfig& config, const v1::JoinReque
   const at::Tensor reset = at::ones({rows}, at::kBool);  // Every row is a plan from nothing.
   LearnerWatch watch(peers.learner, peers.clock);
   for (uint64_t step = 0; !peers.stop->HasBeenNotified();) {
-    POMPC_RETURN_IF_ERROR(watch.Check(peers.parameters->status(), joined_with));
+    POMPC_RETURN_IF_ERROR(watch.Check(peers.parameters->status(), join.request));
     const SnapshotPtr newest = peers.parameters->Newest();
     const auto wait = [&] {
       const int64_t held = newest == nullptr ? -1 : newest->version();
@@ -79,7 +78,7 @@ absl::Status RunReanalyzeWorker(const v1::RunConfig& config, const v1::JoinReque
     }
     // A worker that comes back has another writer id, hence other draws.
     const absl::StatusOr<v1::SampleResponse> drawn =
-        stored.Peek(windows, SeedFor(join.writer_id(), RngRole::kReanalyze, 0, ++step));
+        stored.Peek(windows, SeedFor(join.answer.writer_id(), RngRole::kReanalyze, 0, ++step));
     if (IsAway(drawn.status())) {
       wait();
       continue;
@@ -87,7 +86,7 @@ absl::Status RunReanalyzeWorker(const v1::RunConfig& config, const v1::JoinReque
     if (peers.stop->HasBeenNotified()) break;
     POMPC_RETURN_IF_ERROR(drawn.status());
     POMPC_ASSIGN_OR_RETURN(const at::Tensor obs,
-                           Observations(*drawn, rows, joined_with.sizes().observation_dim()));
+                           Observations(*drawn, rows, join.request.sizes().observation_dim()));
     const absl::Time start = peers.clock->Now();
     POMPC_ASSIGN_OR_RETURN(const Decision plan, policy->Act(obs, reset, step));
     duration->Observe(absl::ToDoubleSeconds(peers.clock->Now() - start));

@@ -8,20 +8,18 @@
 #include "absl/status/status.h"
 #include "actor/loop/peers.h"
 #include "proto/pompc/v1/config.pb.h"
-#include "proto/pompc/v1/learner.pb.h"
 #include "replay/client/stored_windows.h"
 
 namespace pompc {
 
-// The life of a worker process that has joined the run with `joined_with` and was answered `join`:
-// draws config.reanalyze.windows windows, plans all their rows but the last as the learner's
-// reanalyze does, writes prior_mean and prior_std, and again.
+// The life of a worker process that has joined the run: draws config.reanalyze.windows windows,
+// plans all their rows but the last as the learner's reanalyze does, writes prior_mean and
+// prior_std, and again.
 //
 // Blocks until the run is finished or `stop` is raised: OK. UNAVAILABLE: no learner for 5 minutes.
 // Others: replay refuses, or planner settings, device or a snapshot that cannot be.
-absl::Status RunReanalyzeWorker(const v1::RunConfig& config, const v1::JoinRequest& joined_with,
-                                const v1::JoinResponse& join, StoredWindows& stored,
-                                const ActingPeers& peers);
+absl::Status RunReanalyzeWorker(const v1::RunConfig& config, const JoinedRun& join,
+                                StoredWindows& stored, const ActingPeers& peers);
 
 }  // namespace pompc
 

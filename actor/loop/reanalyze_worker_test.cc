@@ -79,8 +79,9 @@ struct WorkerTest : testing::Test {
   WorkerTest() {
     config = TestConfig();
     config.mutable_reanalyze()->set_windows(kWindows);
-    join.set_index(4);
-    join.set_writer_id(9);
+    *join.request.mutable_sizes() = CartpoleSizes();
+    join.answer.set_index(4);
+    join.answer.set_writer_id(9);
   }
   // Runs the worker until it has looked at windows so many times, then ends the run.
   absl::Status Run(int peeks) {
@@ -90,13 +91,12 @@ struct WorkerTest : testing::Test {
       last.set_run_finished(true);
       t.parameters.Publish(last);
     };
-    return RunReanalyzeWorker(config, MakeJoinRequest(v1::REANALYZE, 4, CartpoleSizes()), join,
-                              stored, t.peers());
+    return RunReanalyzeWorker(config, join, stored, t.peers());
   }
 
   TestPeers t;
   v1::RunConfig config;
-  v1::JoinResponse join;
+  JoinedRun join;
   FakeStoredWindows stored;
 };
 
@@ -145,6 +145,15 @@ TEST_F(WorkerTest, WaitsForTrainedParametersAndWindows) {
   ASSERT_TRUE(Run(5).ok());
   EXPECT_EQ(stored.written.size(), 2u);
   EXPECT_EQ(t.clock.Now() - start, 5 * absl::Milliseconds(200));
+}
+
+TEST_F(WorkerTest, JoinsAgainAsTheProcessThatItIs) {
+  const auto joined = JoinRun(t.peers(), v1::REANALYZE, std::nullopt, CartpoleSizes());
+  ASSERT_TRUE(joined.ok()) << joined.status();
+  join = *joined;
+  t.LoseStreamFor(/*joins=*/3);
+  ASSERT_TRUE(Run(1).ok());
+  t.ExpectOneJoinRepeated();
 }
 
 TEST_F(WorkerTest, WritesNothingWhereNoPlanIsFinite) {

@@ -13,6 +13,7 @@
 #include "actor/loop/peers.h"
 #include "actor/loop/test_config.h"
 #include "common/base/clock.h"
+#include "gtest/gtest.h"
 #include "learner/client/fake_learner_client.h"
 #include "learner/client/row.h"
 
@@ -114,6 +115,23 @@ struct TestPeers {
             .clock = &clock,
             .stop = &stop,
             .metrics = &metrics};
+  }
+  // Breaks the stream of parameters until `joins` joins were made, and raises `stop` then.
+  void LoseStreamFor(size_t joins) {
+    parameters.SetStatus(absl::UnavailableError("connection refused"));
+    parameters.on_look = [this, joins] {
+      if (learner.joins().size() >= joins) stop.Notify();
+    };
+  }
+  // That the joins are one and, with the index 0 that it was answered with, its repetitions.
+  void ExpectOneJoinRepeated() const {
+    const std::vector<v1::JoinRequest> joins = learner.joins();
+    ASSERT_GT(joins.size(), 1u);
+    v1::JoinRequest expected = joins.front();
+    expected.set_index(0);
+    for (size_t i = 1; i < joins.size(); ++i) {
+      EXPECT_EQ(joins[i].ShortDebugString(), expected.ShortDebugString());
+    }
   }
 };
 
