@@ -4,8 +4,6 @@
 // is its best one, since other programs can only make it slower.
 //
 //   actor_bench [--set path=value]...   e.g. --set actor.environments_per_actor=16
-#include <ATen/Parallel.h>
-
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -17,6 +15,7 @@
 #include "common/base/check.h"
 #include "common/base/thread.h"
 #include "common/config/config.h"
+#include "common/model/device.h"
 #include "common/model/parameters.h"
 #include "learner/client/fake_learner_client.h"
 
@@ -73,7 +72,7 @@ Rates Measure(v1::RunConfig config, int groups) {
                  metrics.GetCounter("pompc_actor_physics_wait_seconds_total")->Value()};
   };
   Thread actor("actor", [&] {
-    at::set_num_threads(config.actor().threads());
+    SetCpuThreads(config.actor().threads());
     POMPC_CHECK_OK((*loop)->Run());
   });
   RealClock()->SleepUntil(RealClock()->Now() + kWarmUp);

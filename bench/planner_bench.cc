@@ -22,13 +22,13 @@
 #include <utility>
 #include <vector>
 
-#include "ATen/Parallel.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "common/base/check.h"
 #include "common/config/config.h"
+#include "common/model/device.h"
 #include "common/model/fused_layers.h"
 #include "common/model/kernels.h"
 #include "common/model/noise.h"
@@ -338,7 +338,7 @@ std::string CpuModel() {
 }
 
 void Run(const std::vector<std::string>& sizes, const Peer& peer) {
-  at::set_num_threads(1);
+  SetCpuThreads(1);
   const auto [libtorch, ours] = GemmRates();
   const std::string commit =
       OutputOf("git -C '" POMPC_SOURCE_DIR "' describe --always --dirty || echo unknown");

@@ -1,7 +1,5 @@
 #include "cli/train_in_process.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <deque>
@@ -21,6 +19,7 @@
 #include "common/base/mean.h"
 #include "common/base/signal.h"
 #include "common/base/status_macros.h"
+#include "common/model/device.h"
 #include "learner/service/divergence.h"
 #include "learner/service/run_checkpoint.h"
 #include "learner/service/run_lock.h"
@@ -169,7 +168,7 @@ absl::Status TrainInProcess(const TrainOptions& options) {
   }
   const v1::RunConfig& config = options.config;
   const Event& stop = TerminationRequest();
-  at::set_num_threads(config.learner().threads());
+  SetCpuThreads(config.learner().threads());
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<InProcessRun> run, InProcessRun::Create(config));
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<Evaluator> evaluator, Evaluator::Create(config));
   POMPC_RETURN_IF_ERROR(PrepareRunDir(options));

@@ -4,7 +4,6 @@
 // Exit status: 0 when the run is finished; 130 when it was asked to stop (SIGTERM, SIGINT, SIGHUP),
 // so that whoever restarts programs knows that there may be more to do; 1 after an error, which the
 // last log line tells; 2 for a wrong command line.
-#include <ATen/Parallel.h>
 #include <unistd.h>
 
 #include <memory>
@@ -30,6 +29,7 @@
 #include "common/config/config.h"
 #include "common/metrics/metrics.h"
 #include "common/metrics/server.h"
+#include "common/model/device.h"
 #include "common/model/tensor.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/security_flags.h"
@@ -141,12 +141,12 @@ absl::Status Run(const Flags& flags) {
   RemoteParameterSubscriber parameters(channel, backoff_seed, clock, &metrics);
   peers.parameters = &parameters;
   if (flags.role == "evaluator") {
-    at::set_num_threads(config.evaluation().threads());
+    SetCpuThreads(config.evaluation().threads());
     std::optional<EvaluationVideos> videos;
     if (!flags.video_dir.empty()) videos.emplace(config.environment(), flags.video_dir);
     return RunEvaluator(config, flags.index, peers, videos.has_value() ? &*videos : nullptr);
   }
-  at::set_num_threads(config.actor().threads());
+  SetCpuThreads(config.actor().threads());
   if (flags.role == "reanalyze") return RunReanalyze(flags, config, channel, peers);
   return RunActor(flags, config, channel, peers);
 }

@@ -1,6 +1,7 @@
 #include "common/model/device.h"
 
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/util/Exception.h>
 #include <malloc.h>
@@ -39,6 +40,14 @@ DeviceMemory MemoryOf(at::Device device) {
                          ->getDeviceStats(device.has_index() ? device.index() : 0);
   constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
   return {stats.allocated_bytes[kAll].current, stats.reserved_bytes[kAll].current};
+}
+
+void SetCpuThreads(int count) {
+  // A thread's first use of LibTorch's threads gives it the count that any thread set last, and
+  // would undo what is set here. To ask for the count is such a use; to set it, or
+  // init_num_threads(), is not.
+  at::get_num_threads();
+  at::set_num_threads(count);
 }
 
 void SetFloat32Products(v1::MatmulPrecision precision) {

@@ -23,6 +23,11 @@ struct DeviceMemory {
 };
 DeviceMemory MemoryOf(at::Device device);
 
+// On how many threads of the CPU LibTorch computes for the calling thread, from now on; count > 0.
+// Threads that never say so get the count that was set last, by any thread, before LibTorch first
+// computed for them.
+void SetCpuThreads(int count);
+
 // How float32 matrices are multiplied on GPUs, by LibTorch everywhere in this process, from now on:
 // FP32, or else TF32. (bfloat16 takes tensors of that type.)
 void SetFloat32Products(v1::MatmulPrecision precision);

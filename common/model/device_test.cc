@@ -1,9 +1,11 @@
 #include "common/model/device.h"
 
+#include <ATen/Parallel.h>
 #include <stdlib.h>  // setenv
 
 #include <string>
 
+#include "common/base/thread.h"
 #include "gtest/gtest.h"
 
 namespace pompc {
@@ -18,6 +20,19 @@ TEST(SeparateStreamsTest, KeepsWhatTheUserSays) {
   SeparateStreams();
   EXPECT_STREQ(getenv(kName), "4");
   unsetenv(kName);
+}
+
+TEST(SetCpuThreadsTest, OtherThreadsDoNotTakeItBack) {
+  const int before = at::get_num_threads();
+  int computing = 0;
+  Thread("first", [&] {
+    SetCpuThreads(3);
+    Thread("second", [] { SetCpuThreads(2); }).Join();
+    computing = at::get_num_threads();
+  }).Join();
+  EXPECT_EQ(computing, 3);
+  EXPECT_EQ(at::get_num_threads(), before) << "of this thread";
+  SetCpuThreads(before);  // Of threads to come.
 }
 
 TEST(FindDeviceTest, NamesTheFieldOfADeviceThatIsMissing) {

@@ -1,7 +1,5 @@
 #include "learner/service/learner_run.h"
 
-#include <ATen/Parallel.h>
-
 #include <algorithm>
 #include <array>
 #include <filesystem>
@@ -108,7 +106,7 @@ LearnerRun::LearnerRun(std::unique_ptr<RunLock> lock, const LearnerRunOptions& o
 }
 
 absl::Status LearnerRun::Run(const Event& stop) {
-  at::set_num_threads(options_.config.learner().threads());  // Of this thread.
+  SetCpuThreads(options_.config.learner().threads());
   std::optional<v1::TaskSizes> sizes;
   while (!(sizes = front_->roster.AwaitSizes(clock_->Now() + kMoment)).has_value()) {
     if (stop.HasBeenNotified()) return absl::CancelledError("asked to stop");

@@ -1,7 +1,5 @@
 #include "learner/service/parallel_updater.h"
 
-#include <ATen/Parallel.h>
-
 #include <string>
 #include <utility>
 
@@ -91,7 +89,7 @@ absl::StatusOr<UpdateResult> ParallelUpdater::Update(const UpdateRequest& reques
 }
 
 void ParallelUpdater::Work(Rank& rank) {
-  at::set_num_threads(threads_);  // Of this thread.
+  SetCpuThreads(threads_);
   while (true) {
     const absl::StatusOr<Task> task = rank.tasks.Pop();
     if (!task.ok() || !rank.results.Push(UpdateRank(rank, *task)).ok()) return;

@@ -1,6 +1,5 @@
 #include "learner/service/reanalyzer.h"
 
-#include <ATen/Parallel.h>
 #include <c10/core/StreamGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
@@ -12,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/base/check.h"
 #include "common/base/status_macros.h"
+#include "common/model/device.h"
 
 namespace pompc {
 
@@ -88,7 +88,7 @@ absl::StatusOr<Reanalyzer::Result> Reanalyzer::Finish() {
 }
 
 void Reanalyzer::Run() {
-  at::set_num_threads(threads_);  // Of this thread.
+  SetCpuThreads(threads_);
   const at::Device device = parameters_->flat().device();
   std::optional<c10::StreamGuard> stream;
   if (!device.is_cpu()) {
