@@ -16,6 +16,7 @@
 #include "cli/run_dir.h"
 #include "cli/train.h"
 #include "cli/train_in_process.h"
+#include "common/base/command_line.h"
 #include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "common/config/config.h"
@@ -79,10 +80,9 @@ absl::StatusOr<TrainOptions> MakeTrainOptions(const CLI::App& app, const TrainFl
 
 // Errors go to stderr, one line each, and become the exit code.
 int Finish(const absl::Status& status) {
-  if (status.ok()) return 0;
   if (absl::IsCancelled(status)) return 130;  // As shells say after Ctrl-C.
-  std::cerr << "pompc: " << status.message() << "\n";
-  return absl::IsInvalidArgument(status) ? 2 : 1;
+  if (!status.ok()) std::cerr << "pompc: " << status.message() << "\n";
+  return ExitStatus(status);
 }
 
 int Print(const absl::StatusOr<std::string>& text) {
@@ -95,9 +95,9 @@ int Main(int argc, char** argv) {
   CLI::App app(
       "pompc trains control policies with PO-MPC and its family: many actors plan with MPPI in a\n"
       "learned world model, a replay service keeps what they saw, one learner updates and\n"
-      "broadcasts the parameters.");
+      "broadcasts the parameters.",
+      "pompc");
   app.require_subcommand(1);
-  app.set_version_flag("--version", "pompc " POMPC_VERSION);
   app.footer(
       "Examples:\n"
       "  pompc train --preset quickstart            cartpole-swingup, minutes on a laptop\n"
@@ -206,7 +206,7 @@ int Main(int argc, char** argv) {
   CLI::App* task_app = inspect_app->add_subcommand("task", "The spec of one task");
   task_app->add_option("name", task, "E.g. dog-run")->required();
 
-  CLI11_PARSE(app, argc, argv);
+  if (const auto done = ParseCommandLine(&app, argc, argv)) return *done;
 
   if (train_app->parsed()) {
     const absl::StatusOr<TrainOptions> options = MakeTrainOptions(*train_app, train);

@@ -2,7 +2,7 @@
 //
 // Exit status: 0 when the run is complete; 130 when it was asked to stop before (SIGTERM, SIGINT,
 // SIGHUP: it writes a checkpoint first), so that whoever restarts programs knows that there is more
-// to do; else 1, and the reason is on stderr.
+// to do; 2 for a wrong command line or config; else 1. The reason is on stderr.
 #include <atomic>
 #include <filesystem>
 #include <memory>
@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "common/base/clock.h"
+#include "common/base/command_line.h"
 #include "common/base/file.h"
 #include "common/base/log.h"
 #include "common/base/signal.h"
@@ -179,7 +180,7 @@ int main(int argc, char** argv) {
                "The same if there is one, else begin: for those who start a learner again "
                "whenever it ends")
       ->excludes(resume);
-  CLI11_PARSE(app, argc, argv);
+  if (const auto done = pompc::ParseCommandLine(&app, argc, argv)) return *done;
 
   pompc::InitLogging("learner");
   const absl::Status status = pompc::Main(flags);
@@ -188,5 +189,5 @@ int main(int argc, char** argv) {
     return 130;  // As `pompc train`.
   }
   POMPC_LOG(ERROR) << "learner ends: " << status.ToString();
-  return 1;
+  return pompc::ExitStatus(status);
 }

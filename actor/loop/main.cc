@@ -2,8 +2,8 @@
 // with the learner's address alone; everything else comes from there.
 //
 // Exit status: 0 when the run is finished; 130 when it was asked to stop (SIGTERM, SIGINT, SIGHUP),
-// so that whoever restarts programs knows that there may be more to do; 1 after an error, which the
-// last log line tells; 2 for a wrong command line.
+// so that whoever restarts programs knows that there may be more to do; 2 for a wrong command line;
+// 1 after another error. The last log line tells it.
 #include <unistd.h>
 
 #include <memory>
@@ -23,6 +23,7 @@
 #include "actor/loop/peers.h"
 #include "actor/loop/reanalyze_worker.h"
 #include "common/base/clock.h"
+#include "common/base/command_line.h"
 #include "common/base/log.h"
 #include "common/base/signal.h"
 #include "common/base/status_macros.h"
@@ -170,12 +171,7 @@ int Main(int argc, char** argv) {
   app.add_option("--video-dir", flags.video_dir,
                  "An evaluator leaves a video of each evaluation here");
   AddSecurityFlags(&app, &flags.security, /*serves=*/false);
-  app.set_version_flag("--version", POMPC_VERSION);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
+  if (const auto done = ParseCommandLine(&app, argc, argv)) return *done;
   InitLogging(flags.index.has_value() ? absl::StrCat(flags.role, "-", *flags.index) : flags.role);
   const absl::Status status = Run(flags);
   const bool asked = TerminationRequest().HasBeenNotified();
@@ -184,7 +180,7 @@ int Main(int argc, char** argv) {
     return asked ? 130 : 0;
   }
   POMPC_LOG(ERROR) << "giving up: " << status;
-  return 1;
+  return ExitStatus(status);
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 // with the address of a relay as that of their learner; so are further relays.
 //
 // Exit status: 0 when the run is finished and all subscribers have left, or after SIGTERM,
-// SIGINT or SIGHUP; 1 after an error, which the last log line tells; 2 for a wrong command line.
+// SIGINT or SIGHUP; 2 for a wrong command line; 1 after another error. The last log line tells it.
 #include <unistd.h>
 
 #include <memory>
@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "common/base/command_line.h"
 #include "common/base/log.h"
 #include "common/base/signal.h"
 #include "common/base/status_macros.h"
@@ -83,17 +84,11 @@ int Main(int argc, char** argv) {
   app.add_option("--metrics-listen", flags.metrics_listen,
                  "Serve Prometheus metrics here: host:port or :port");
   AddSecurityFlags(&app, &flags.security, /*serves=*/true);
-  app.set_version_flag("--version", POMPC_VERSION);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 2;
-  }
+  if (const auto done = ParseCommandLine(&app, argc, argv)) return *done;
   InitLogging("relay");
   const absl::Status status = Serve(flags);
-  if (status.ok()) return 0;
-  POMPC_LOG(ERROR) << "giving up: " << status;
-  return 1;
+  if (!status.ok()) POMPC_LOG(ERROR) << "giving up: " << status;
+  return ExitStatus(status);
 }
 
 }  // namespace

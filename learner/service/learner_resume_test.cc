@@ -342,7 +342,7 @@ TEST(LearnerResumeTest, AFolderWithARunIsOnlyResumedOnRequestAndOnlyWithItsConfi
   options.resume = true;
   options.config.set_seed(99);
   const absl::Status refused = LearnerRun::Create(options, &link, RealClock(), &metrics).status();
-  EXPECT_TRUE(absl::IsFailedPrecondition(refused));
+  EXPECT_TRUE(absl::IsInvalidArgument(refused));
   EXPECT_THAT(std::string(refused.message()), HasSubstr("seed: 99"));
 }
 

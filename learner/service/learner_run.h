@@ -57,10 +57,10 @@ struct LearnerRunOptions {
 
 class LearnerRun {
  public:
-  // INVALID_ARGUMENT: a device that this build or machine does not have. ALREADY_EXISTS: a run to
-  // resume is in run_dir, but `resume` is not set. NOT_FOUND: the reverse. FAILED_PRECONDITION: the
-  // config differs from the checkpoint's in what must not. ABORTED: another learner leads a run
-  // in run_dir. `link`, `clock` and `metrics` must outlive the run.
+  // INVALID_ARGUMENT: a device that this build or machine does not have, or a config that differs
+  // from the checkpoint's in what must not. ALREADY_EXISTS: a run to resume is in run_dir, but
+  // `resume` is not set. NOT_FOUND: the reverse. ABORTED: another learner leads a run in run_dir.
+  // `link`, `clock` and `metrics` must outlive the run.
   static absl::StatusOr<std::unique_ptr<LearnerRun>> Create(const LearnerRunOptions& options,
                                                             ReplayLink* link, Clock* clock,
                                                             MetricsRegistry* metrics);

@@ -93,7 +93,7 @@ absl::Status CheckResumable(const v1::RunConfig& saved, const v1::RunConfig& wan
     }
   }
   if (mistakes.empty()) return absl::OkStatus();
-  return absl::FailedPreconditionError(absl::StrJoin(mistakes, "\n"));
+  return absl::InvalidArgumentError(absl::StrJoin(mistakes, "\n"));
 }
 
 }  // namespace pompc

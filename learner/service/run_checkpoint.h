@@ -39,7 +39,7 @@ absl::Status SaveRunCheckpoint(const RunCheckpoint& checkpoint, const std::strin
 // NOT_FOUND; DATA_LOSS: damaged, or no checkpoint of a run.
 absl::StatusOr<RunCheckpoint> LoadRunCheckpoint(const std::string& path);
 
-// Whether a run of config `saved` may go on with `wanted`. FAILED_PRECONDITION: one line for each
+// Whether a run of config `saved` may go on with `wanted`. INVALID_ARGUMENT: one line for each
 // field that differs and must not; what may differ: preset, total_decisions, evaluation, actor,
 // and of learner all but publish_every.
 absl::Status CheckResumable(const v1::RunConfig& saved, const v1::RunConfig& wanted);

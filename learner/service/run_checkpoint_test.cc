@@ -47,7 +47,7 @@ TEST(RunCheckpointTest, NamesEveryFieldThatMustNotDiffer) {
   wanted.mutable_learning()->set_target_kl(0.5);
   wanted.set_total_decisions(17);
   const absl::Status refused = CheckResumable(saved, wanted);
-  EXPECT_TRUE(absl::IsFailedPrecondition(refused));
+  EXPECT_TRUE(absl::IsInvalidArgument(refused));
   const std::string message(refused.message());
   EXPECT_THAT(message, HasSubstr("learning.batch_size: 13, but the run to resume has 256"));
   EXPECT_THAT(message, HasSubstr("learner.publish_every: 99"));

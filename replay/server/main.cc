@@ -2,8 +2,10 @@
 //
 // It needs to know nothing of the run: the learner declares the table when it connects, and whether
 // its rows are to be journaled.
+//
+// Exit status: 0 after SIGTERM, SIGINT or SIGHUP; 2 for a wrong command line; 1 after another
+// error. The last log line tells it.
 #include <atomic>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -13,6 +15,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "common/base/clock.h"
+#include "common/base/command_line.h"
 #include "common/base/log.h"
 #include "common/base/signal.h"
 #include "common/base/status_macros.h"
@@ -107,11 +110,10 @@ int main(int argc, char** argv) {
   app.add_option("--journal", flags.journal,
                  "Folder of the journal, from which rows are restored; default: none is kept");
   pompc::AddSecurityFlags(&app, &flags.security, /*serves=*/true);
-  CLI11_PARSE(app, argc, argv);
+  if (const auto done = pompc::ParseCommandLine(&app, argc, argv)) return *done;
 
   pompc::InitLogging("replay");
   const absl::Status status = pompc::Serve(flags);
-  if (status.ok()) return EXIT_SUCCESS;
-  POMPC_LOG(ERROR) << "cannot serve status=" << status;
-  return EXIT_FAILURE;
+  if (!status.ok()) POMPC_LOG(ERROR) << "cannot serve status=" << status;
+  return pompc::ExitStatus(status);
 }

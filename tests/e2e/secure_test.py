@@ -41,14 +41,14 @@ def main():
         return ["--tls-cert", folder / f"{name}.pem", "--tls-key", key or folder / f"{name}.key",
                 "--tls-ca", folder / "ca.pem", "--token-file", token / "token"]
 
-    def refused(name, why, *args):
-        """A program that has to end at once."""
+    def refused(name, status, why, *args):
+        """A program that has to end at once, with this exit status."""
         program = actor_host.start(folder, name, *args)
         code = program.process.wait(timeout=60)
         log = program.log.read_text()
-        expect(code == 1 and why in log, f"{name} ends with {code}: {log}")
+        expect(code == status and why in log, f"{name} ends with {code}: {log}")
 
-    refused("open-server", "--insecure", BIN / "pompc-replay", "--listen", "0.0.0.0:7201")
+    refused("open-server", 2, "--insecure", BIN / "pompc-replay", "--listen", "0.0.0.0:7201")
     replay = replay_host.start(folder, "replay", BIN / "pompc-replay", "--listen", "0.0.0.0:7201",
                          "--journal", folder / "journal", *flags("replay"))
     programs.append(replay)
@@ -58,9 +58,9 @@ def main():
     programs.append(learner)
     acts = [BIN / "pompc-actor", "--learner", f"{LEARNER}:7000"]
     wait_for("the learner serves", learner.metrics)
-    refused("wrong-token", "has to be a line of the server's", *acts, *flags("actor", token=stranger))
-    refused("no-key", "--tls-key: ", *acts, *flags("actor", key=folder / "absent.key"))
-    refused("clear-token", "is not sent to", *acts, "--token-file", tls / "token")
+    refused("wrong-token", 1, "has to be a line of the server's", *acts, *flags("actor", token=stranger))
+    refused("no-key", 2, "--tls-key: ", *acts, *flags("actor", key=folder / "absent.key"))
+    refused("clear-token", 2, "is not sent to", *acts, "--token-file", tls / "token")
     # These may only be early: they go on trying for a minute, and say why.
     for name, why, args in (("no-certificate", "asks for a certificate", ["--tls-ca", tls / "ca.pem"]),
                             ("no-tls", "speaks TLS", []),

@@ -57,7 +57,7 @@ def stop_before_the_first_checkpoint():
     global train
     train, out = start("early", "--config", folder / "run.textproto", "--run-dir", run,
                        "--set", "learner.device=cuda:99")
-    wait_for("the learner fails", lambda: "learner ended: exit code 1" in out.read_text())
+    wait_for("the learner fails", lambda: "learner ended: exit code 2" in out.read_text())
     train.send_signal(signal.SIGINT)
     text = end(out, 130)
     again = f"pompc train --config {run}/config.textproto --run-dir {run}\n"
@@ -87,7 +87,7 @@ def expect_failure(failing, out):
     """Of a run whose learner cannot start."""
     failing.wait(timeout=max(1, DEADLINE - time.monotonic()))
     text = out.read_text()
-    told, _, reason = text.partition("Stopping: learner failed 5 times in a row (exit code 1)\n")
+    told, _, reason = text.partition("Stopping: learner failed 5 times in a row (exit code 2)\n")
     expect(failing.returncode == 1 and told and "pompc: learner failed 5 times in a row" in reason and
            "learner.device: cannot use" in reason, f"a learner that fails: {failing.returncode} {text}")
 

@@ -1,0 +1,38 @@
+// Command lines, and the exit statuses that they and what they ask for lead to: the same for all
+// programs.
+#ifndef POMPC_COMMON_BASE_COMMAND_LINE_H_
+#define POMPC_COMMON_BASE_COMMAND_LINE_H_
+
+#include <optional>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/status.h"
+
+namespace pompc {
+
+// Exit status of a program that was asked for what cannot be, whatever the state of the run: a
+// wrong command line, a config out of range, a certificate that is none.
+inline constexpr int kWrongCommandLine = 2;
+
+// Reads the command line of the program that `app` has the name of, and adds --version to it. The
+// exit status if there is nothing left to do: 0 after --help and --version, which are answered on
+// stdout, kWrongCommandLine after a mistake, which is told on stderr.
+inline std::optional<int> ParseCommandLine(CLI::App* app, int argc, char** argv) {
+  app->set_version_flag("--version", app->get_name() + " " POMPC_VERSION);
+  try {
+    app->parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app->exit(e) == 0 ? 0 : kWrongCommandLine;
+  }
+  return std::nullopt;
+}
+
+// Of a program that ends with `status`: INVALID_ARGUMENT is what cannot be.
+inline int ExitStatus(const absl::Status& status) {
+  if (status.ok()) return 0;
+  return absl::IsInvalidArgument(status) ? kWrongCommandLine : 1;
+}
+
+}  // namespace pompc
+
+#endif  // POMPC_COMMON_BASE_COMMAND_LINE_H_
