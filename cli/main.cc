@@ -98,11 +98,6 @@ int Main(int argc, char** argv) {
       "broadcasts the parameters.",
       "pompc");
   app.require_subcommand(1);
-  app.footer(
-      "Examples:\n"
-      "  pompc train --preset quickstart            cartpole-swingup, minutes on a laptop\n"
-      "  pompc train --task walker-run              the full preset\n"
-      "  pompc inspect tasks                        what there is to train on");
 
   TrainFlags train;
   CLI::App* train_app = app.add_subcommand("train", "Train on this machine");
@@ -135,7 +130,7 @@ int Main(int argc, char** argv) {
       ->check(CLI::Range(1, 1000));
   eval_app
       ->add_option("--device", eval.device,
-                   "Where to plan, whatever the run did: cpu, cuda or cuda:1")
+                   "Where to plan, wherever the run did: cpu, cuda or cuda:1")
       ->capture_default_str();
 
   RenderVideoOptions render;
@@ -145,7 +140,9 @@ int Main(int argc, char** argv) {
                          "ffmpeg)");
   render_app->add_option("--checkpoint", render.checkpoint, "checkpoint.safetensors of a run")
       ->required();
-  render_app->add_option("-o,--output", render.output, "A .mp4, .webm, .gif or .webp, or a%04d.png")
+  render_app
+      ->add_option("-o,--output", render.output,
+                   "A .mp4, .webm, .gif or .webp; or pictures, as frame%04d.png")
       ->capture_default_str();
   render_app->add_option("--episodes", render.episodes, "How many")
       ->check(CLI::Range(1, 1000))
@@ -186,18 +183,23 @@ int Main(int argc, char** argv) {
   std::string replay_address, copy_name;
   CLI::App* copy_app =
       app.add_subcommand("copy-journal", "Copy replay's journal while the run goes on");
-  copy_app->add_option("--replay", replay_address, "Of the replay, or of a learner that embeds it")
+  copy_app
+      ->add_option(
+          "--replay", replay_address,
+          "Address of the replay server, HOST:PORT or, for one of its tables, HOST:PORT#NAME; or "
+          "of the learner, if replay is in its process")
       ->required();
-  copy_app->add_option("--name", copy_name, "Of the copy: letters, digits, \"-\" and \"_\"")
+  copy_app->add_option("--name", copy_name, "Name of the copy: letters, digits, \"-\" and \"_\"")
       ->required();
   RpcSecurity security;
   AddSecurityFlags(copy_app, &security, /*serves=*/false);
 
   ConfigFlags config;
-  CLI::App* config_app = app.add_subcommand("config", "Print the resolved config of a run");
+  CLI::App* config_app =
+      app.add_subcommand("config", "Print the config that train would take, resolved and checked");
   config.AddTo(config_app);
 
-  CLI::App* inspect_app = app.add_subcommand("inspect", "Show what there is");
+  CLI::App* inspect_app = app.add_subcommand("inspect", "Show tasks and metrics");
   inspect_app->require_subcommand(1);
   CLI::App* tasks_app = inspect_app->add_subcommand("tasks", "All tasks, one a line");
   CLI::App* metrics_app =
@@ -206,6 +208,12 @@ int Main(int argc, char** argv) {
   CLI::App* task_app = inspect_app->add_subcommand("task", "The spec of one task");
   task_app->add_option("name", task, "E.g. dog-run")->required();
 
+  // After the subcommands, which would inherit it.
+  app.footer(
+      "Examples:\n"
+      "  pompc train --preset quickstart            cartpole-swingup, minutes on a laptop\n"
+      "  pompc train --task walker-run              the full preset\n"
+      "  pompc inspect tasks                        what there is to train on");
   if (const auto done = ParseCommandLine(&app, argc, argv)) return *done;
 
   if (train_app->parsed()) {

@@ -14,6 +14,7 @@
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/time.h"
 #include "common/base/clock.h"
 #include "common/base/command_line.h"
@@ -160,11 +161,16 @@ int main(int argc, char** argv) {
   app.add_option("--run-dir", flags.run_dir, "Folder of the run; created if missing")->required();
   app.add_option("--config", flags.config,
                  "RunConfig as textproto; default when resuming: the run's own");
-  app.add_option("--preset", flags.preset, "Preset that the config file and --set are laid over")
+  app.add_option("--preset", flags.preset,
+                 absl::StrCat("What the config file and --set are laid over, one of: ",
+                              absl::StrJoin(pompc::PresetNames(), ", ")))
       ->default_val("pompc");
-  app.add_option("--set", flags.sets, "PATH=VALUE, e.g. learning.batch_size=128; may be repeated");
+  app.add_option("--set", flags.sets, "PATH=VALUE, e.g. learning.batch_size=128; may be repeated")
+      ->allow_extra_args(false)
+      ->take_all();
   app.add_option("--listen", flags.listen,
-                 "\"host:port\" or \"unix:PATH\"; default: a socket in the run's folder");
+                 "host:port, or unix:PATH; port 0 takes a free one; default: a socket in the run's "
+                 "folder");
   app.add_option("--replay", flags.replay,
                  "Address of a replay server, HOST:PORT or, for a table of its own there, "
                  "HOST:PORT#NAME; several, as A,B,..., share the rows and keep their order when "
@@ -172,7 +178,7 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->expected(1, pompc::kMaxShards);
   app.add_option("--metrics-listen", flags.metrics_listen,
-                 "\"host:port\" for /metrics and /healthz; default: none");
+                 "host:port of /metrics and /healthz; default: none");
   pompc::AddSecurityFlags(&app, &flags.security, /*serves=*/true);
   CLI::Option* const resume =
       app.add_flag("--resume", flags.resume, "Go on from the checkpoint in the run's folder");

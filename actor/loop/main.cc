@@ -48,7 +48,7 @@ constexpr absl::Duration kFirstAnswerPatience = absl::Minutes(1);
 struct Flags {
   std::string learner;
   std::string role = "actor";
-  std::optional<int64_t> index;
+  std::optional<uint32_t> index;
   std::string metrics_listen;
   std::string video_dir;
   RpcSecurity security;
@@ -164,10 +164,9 @@ int Main(int argc, char** argv) {
       ->capture_default_str();
   app.add_option("--index", flags.index,
                  "Index among the run's processes of this role; "
-                 "without it the learner gives the next free one")
-      ->check(CLI::NonNegativeNumber);
+                 "without it the learner gives the next free one");
   app.add_option("--metrics-listen", flags.metrics_listen,
-                 "Serve Prometheus metrics here: host:port or :port");
+                 "host:port of /metrics and /healthz; default: none");
   app.add_option("--video-dir", flags.video_dir,
                  "An evaluator leaves a video of each evaluation here");
   AddSecurityFlags(&app, &flags.security, /*serves=*/false);

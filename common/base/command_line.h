@@ -4,6 +4,8 @@
 #define POMPC_COMMON_BASE_COMMAND_LINE_H_
 
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/status/status.h"
@@ -21,6 +23,15 @@ inline std::optional<int> ParseCommandLine(CLI::App* app, int argc, char** argv)
   app->set_version_flag("--version", app->get_name() + " " POMPC_VERSION);
   try {
     app->parse(argc, argv);
+  } catch (const CLI::RequiredError& e) {
+    // What is misspelt is told, rather than that it is missing.
+    const std::vector<std::string> unknown = app->remaining_for_passthrough(/*recurse=*/true);
+    if (unknown.empty()) {
+      app->exit(e);
+    } else {
+      app->exit(CLI::ExtrasError(unknown));
+    }
+    return kWrongCommandLine;
   } catch (const CLI::ParseError& e) {
     return app->exit(e) == 0 ? 0 : kWrongCommandLine;
   }

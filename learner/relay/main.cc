@@ -82,7 +82,7 @@ int Main(int argc, char** argv) {
   app.add_option("--listen", flags.listen, "host:port, or unix:PATH; port 0 takes a free one")
       ->required();
   app.add_option("--metrics-listen", flags.metrics_listen,
-                 "Serve Prometheus metrics here: host:port or :port");
+                 "host:port of /metrics and /healthz; default: none");
   AddSecurityFlags(&app, &flags.security, /*serves=*/true);
   if (const auto done = ParseCommandLine(&app, argc, argv)) return *done;
   InitLogging("relay");

@@ -50,6 +50,12 @@ def main():
     expect_refusal("--nonsense", "pompc-learner", "--run-dir", folder / "run", "--nonsense")
     expect_refusal("--role", "pompc-actor", "--learner", "a:1", "--role", "spectator")
     expect_refusal("--monitor-port", "pompc", "train", "--monitor", "--monitor-port", "65536")
+    expect_refusal("--index", "pompc-actor", "--learner", "a:1", "--index", "-1")
+    # What is misspelt, not what is missing.
+    expect_refusal("trian", "pompc", "trian")
+    expect_refusal("--lerner a:1", "pompc-actor", "--lerner", "a:1")
+    expect_refusal("--name", "pompc", "copy-journal", "--replay", "a:1")
+    expect_refusal("--nam copy", "pompc", "copy-journal", "--replay", "a:1", "--nam", "copy")
     expect_refusal("--checkpoint", "pompc", "eval")
     expect_refusal("learning.batch_size", "pompc", "config", "--set", "learning.batch_sise=12")
     expect_refusal("--resume", "pompc", "train", "--resume", folder, "--preset", "pompc")
