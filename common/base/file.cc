@@ -60,8 +60,12 @@ absl::Status WriteFileAtomically(const std::string& path, std::string_view conte
     return status;
   }
   const std::string parent = std::filesystem::path(path).parent_path();
-  const FileDescriptor folder(parent.empty() ? "." : parent, O_RDONLY | O_DIRECTORY);
-  if (folder.get() < 0 || fsync(folder.get()) != 0) return ErrnoError("sync the folder of", path);
+  return SyncFolder(parent.empty() ? "." : parent);
+}
+
+absl::Status SyncFolder(const std::string& path) {
+  const FileDescriptor folder(path, O_RDONLY | O_DIRECTORY);
+  if (folder.get() < 0 || fsync(folder.get()) != 0) return ErrnoError("sync the folder", path);
   return absl::OkStatus();
 }
 

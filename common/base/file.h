@@ -17,6 +17,9 @@ namespace pompc {
 // `path` and syncs the folder. On failure `path` is as it was.
 absl::Status WriteFileAtomically(const std::string& path, std::string_view content);
 
+// Blocks until the disk knows which files the folder holds: those made, renamed and removed there.
+absl::Status SyncFolder(const std::string& path);
+
 // The content of `path`.
 absl::StatusOr<std::string> ReadFile(const std::string& path);
 

@@ -42,6 +42,8 @@ TEST_F(FileTest, ErrorsCarryTheCodeAndThePath) {
   const absl::Status status = WriteFileAtomically(path, "1");
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_NE(status.message().find(path), std::string::npos);
+  EXPECT_TRUE(SyncFolder(folder_).ok());
+  EXPECT_EQ(SyncFolder(folder_ + "/missing").code(), absl::StatusCode::kNotFound);
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "common/base/crc32c.h"
+#include "common/base/file.h"
 #include "common/base/status_macros.h"
 #include "proto/pompc/v1/tensorboard.pb.h"
 
@@ -103,6 +104,7 @@ absl::StatusOr<std::pair<std::string, std::unique_ptr<RecordFile>>> OpenNextEven
   const std::string name = absl::StrFormat("%s/%s%010d%s", kSubfolder, kPrefix, number, kSuffix);
   POMPC_ASSIGN_OR_RETURN(std::unique_ptr<RecordFile> file,
                          RecordFile::Open(absl::StrCat(options.folder, "/", name), header, 0));
+  POMPC_RETURN_IF_ERROR(SyncFolder(folder));
   return std::make_pair(name, std::move(file));
 }
 

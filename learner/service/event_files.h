@@ -37,8 +37,9 @@ struct EventFilesOptions {
   absl::Time now;
 };
 
-// Opens the next file: its name below `folder`, and the file. Length of the earlier ones that are
-// left goes into `earlier`.
+// Opens the next file: its name below `folder`, and the file. The disk knows of it then, as far as
+// it knows of the folder of event files. Length of the earlier ones that are left goes into
+// `earlier`.
 absl::StatusOr<std::pair<std::string, std::unique_ptr<RecordFile>>> OpenNextEventFile(
     const EventFilesOptions& options, std::map<std::string, int64_t>* earlier);
 

@@ -427,7 +427,8 @@ absl::Status LearnerRun::SaveCheckpoint() {
   books.set_parameter_version(front_->publisher.version());
   books.set_seconds(front_->progress.Now().seconds);
   front_->episodes.FillBooks(&books);
-  absl::Status saved = front_->records->Sync();  // The folder is synced with the checkpoint.
+  // The run's folder is synced with the checkpoint, that of the event files was when one was made.
+  absl::Status saved = front_->records->Sync();
   if (saved.ok()) saved = SaveRunCheckpoint(checkpoint, RunCheckpointPath(options_.run_dir));
   if (!saved.ok()) {
     metrics_.checkpoint_failures->Increment();
