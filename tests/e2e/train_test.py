@@ -68,6 +68,12 @@ def stop_before_the_first_checkpoint():
     expect("nothing to resume" in text and f"--run-dir {run}" in text, f"--resume without a checkpoint: {text}")
 
 
+def joined_again():
+    """The actor and the evaluator, at the second learner that serves."""
+    lives = (run / "logs/learner.log").read_text().split("learner ready")[1:]
+    return len(lives) == 2 and all(f"joined role={role} " in lives[1] for role in ("ACTOR", "EVALUATOR"))
+
+
 def ask_to_leave(out, *names):
     """By a signal that is not from pompc train. Waits until they are back."""
     children = {}
@@ -108,7 +114,7 @@ def main():
     expect("Stopped after" in text and f"pompc train --resume {run}" in text, f"the summary: {text}")
     expect(not list((folder / "tmp/anew").iterdir()), "pompc train has left its sockets")
     train, out = start("again", "--resume", run)
-    wait_for("the run goes on", lambda: "seeding" in out.read_text() or "training" in out.read_text())
+    wait_for("the actor and the evaluator join again", joined_again)
     ask_to_leave(out, "actor-0", "evaluator")
     text = end(out, 0)
     expect("Restarted processes: 2 " in text and re.search(r"Evaluation return \S+ at the end", text),
