@@ -45,10 +45,11 @@ inline cudaLaunchAttribute ClusterOf(int blocks) {
 }
 
 // Starts a kernel that calls WaitForKernelBefore(), in clusters of that many neighbouring blocks if
-// cluster > 1. An error is left to cudaGetLastError().
+// cluster > 1. Returns an error, which cudaGetLastError() says too, if it was not started: a graph
+// that is recorded then lacks it.
 template <typename... Parameters, typename... Args>
-void StartClusters(void (*kernel)(Parameters...), int cluster, dim3 blocks, dim3 threads,
-                   size_t shared_bytes, cudaStream_t stream, const Args&... args) {
+cudaError_t StartClusters(void (*kernel)(Parameters...), int cluster, dim3 blocks, dim3 threads,
+                          size_t shared_bytes, cudaStream_t stream, const Args&... args) {
   cudaLaunchAttribute attributes[2] = {};
   cudaLaunchConfig_t config = {};
   config.gridDim = blocks;
@@ -62,14 +63,14 @@ void StartClusters(void (*kernel)(Parameters...), int cluster, dim3 blocks, dim3
     early.val.programmaticStreamSerializationAllowed = 1;
   }
   if (cluster > 1) attributes[config.numAttrs++] = ClusterOf(cluster);
-  cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...);
+  return cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...);
 }
 
 // The same without clusters.
 template <typename... Parameters, typename... Args>
-void Start(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, size_t shared_bytes,
-           cudaStream_t stream, const Args&... args) {
-  StartClusters(kernel, 1, blocks, threads, shared_bytes, stream, args...);
+cudaError_t Start(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, size_t shared_bytes,
+                  cudaStream_t stream, const Args&... args) {
+  return StartClusters(kernel, 1, blocks, threads, shared_bytes, stream, args...);
 }
 
 // How many such clusters the device has room for at once.

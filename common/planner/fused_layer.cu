@@ -548,7 +548,7 @@ struct Operands {
 };
 
 template <int kBlocks, Output kOutput>
-void StartLayer(Arguments a, const Operands& o, cudaStream_t stream) {
+cudaError_t StartLayer(Arguments a, const Operands& o, cudaStream_t stream) {
   const auto kernel = LayerKernel<kBlocks, kOutput>;
   a.tiles = (a.rows + kTileRows - 1) / kTileRows;
   a.input_tiles = InputTiles(o.in);
@@ -573,8 +573,8 @@ void StartLayer(Arguments a, const Operands& o, cudaStream_t stream) {
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxShared);
   const int clusters = std::min(
       a.tiles, std::max(1, MaxClusters(kernel, kBlocks, kLayerThreads, shared_bytes) / o.heads));
-  StartClusters(kernel, kBlocks, dim3(kBlocks * clusters, o.heads), kLayerThreads, shared_bytes,
-                stream, a, x_map, weight_map);
+  return StartClusters(kernel, kBlocks, dim3(kBlocks * clusters, o.heads), kLayerThreads,
+                       shared_bytes, stream, a, x_map, weight_map);
 }
 
 }  // namespace
@@ -585,7 +585,7 @@ bool SupportsFusedLayer(int width, int in) {
 
 bool SupportsFusedDecode(int in) { return Supports(1, in); }
 
-void FusedLayer(const FusedLayerArgs& args, cudaStream_t stream) {
+cudaError_t FusedLayer(const FusedLayerArgs& args, cudaStream_t stream) {
   Arguments a = {};
   a.norm = args.norm;
   a.rows = args.norm.rows / args.heads;
@@ -593,19 +593,19 @@ void FusedLayer(const FusedLayerArgs& args, cudaStream_t stream) {
                       args.heads,      args.weight, args.weight_stride, args.weight_head_stride,
                       args.norm.width, args.heads};
   if (args.norm.width == 256) {
-    args.norm.simnorm ? StartLayer<2, Output::kSimNorm>(a, o, stream)
-                      : StartLayer<2, Output::kMish>(a, o, stream);
+    return args.norm.simnorm ? StartLayer<2, Output::kSimNorm>(a, o, stream)
+                             : StartLayer<2, Output::kMish>(a, o, stream);
   } else {
-    args.norm.simnorm ? StartLayer<4, Output::kSimNorm>(a, o, stream)
-                      : StartLayer<4, Output::kMish>(a, o, stream);
+    return args.norm.simnorm ? StartLayer<4, Output::kSimNorm>(a, o, stream)
+                             : StartLayer<4, Output::kMish>(a, o, stream);
   }
 }
 
-void FusedDecode(const FusedDecodeArgs& args, cudaStream_t stream) {
+cudaError_t FusedDecode(const FusedDecodeArgs& args, cudaStream_t stream) {
   Arguments a = {};
   a.decode = args.decode;
   a.rows = args.decode.rows;
-  StartLayer<1, Output::kDecoded>(
+  return StartLayer<1, Output::kDecoded>(
       a,
       {args.in, args.x, args.x_stride, args.x_term_stride, args.decode.terms, args.weight,
        args.weight_stride, 0, args.weight_rows, 1},

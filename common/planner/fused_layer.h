@@ -34,10 +34,10 @@ struct FusedLayerArgs {
 // 700 inputs.
 bool SupportsFusedLayer(int width, int in);
 
-// Starts the kernel on `stream` and returns at once. An error is left to cudaGetLastError(). The
-// weights are read before the kernel before it on the stream has ended, if that allows it: it must
-// not be what writes them.
-void FusedLayer(const FusedLayerArgs& args, cudaStream_t stream);
+// Starts the kernel on `stream` and returns at once: an error if it was not started. The weights
+// are read before the kernel before it on the stream has ended, if that allows it: it must not be
+// what writes them.
+[[nodiscard]] cudaError_t FusedLayer(const FusedLayerArgs& args, cudaStream_t stream);
 
 // DecodeSum() of logits x w^T that are nowhere stored; likewise. The weights of all terms are the
 // same.
@@ -51,7 +51,7 @@ struct FusedDecodeArgs {
   int weight_rows = 0;
 };
 bool SupportsFusedDecode(int in);
-void FusedDecode(const FusedDecodeArgs& args, cudaStream_t stream);
+[[nodiscard]] cudaError_t FusedDecode(const FusedDecodeArgs& args, cudaStream_t stream);
 
 }  // namespace pompc
 

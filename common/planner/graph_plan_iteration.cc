@@ -1,5 +1,6 @@
 // The order of a plan's work, and those parts of it that are no networks: actions drawn, heads
 // gathered, elites refitted.
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <functional>
@@ -25,7 +26,7 @@ void GraphPlanner::Graph::Enqueue() {
   begin.action = static_cast<int>(action_);
   begin.max_std = static_cast<float>(config_.max_std());
   EncodeObservations(start, streams_.proposals(0));
-  BeginPlan(begin, start.stream());
+  C10_CUDA_CHECK(BeginPlan(begin, start.stream()));
 
   for (size_t i = 1; i < lanes_.size(); ++i) {
     Order(start, streams_.main(i));
@@ -103,7 +104,7 @@ void GraphPlanner::Graph::Propose(const Chunk& chunk, const Lane& lane, int64_t 
   policy.exact = actions_.data_ptr<float>() + t * action_;
   policy.exact_stride = actions_.stride(1);
   policy.exact_rows = Among(r, chunk.first);
-  DrawPolicyActions(policy, stream.stream());
+  C10_CUDA_CHECK(DrawPolicyActions(policy, stream.stream()));
 }
 
 void GraphPlanner::Graph::Sample(const Chunk& chunk, const Rollout& r, int iteration,
@@ -126,16 +127,16 @@ void GraphPlanner::Graph::Sample(const Chunk& chunk, const Rollout& r, int itera
   sample.sequences = static_cast<int>(samples_);
   sample.proposals = static_cast<int>(proposals_);
   sample.iteration = iteration;
-  SampleCandidates(sample, stream.stream());
+  C10_CUDA_CHECK(SampleCandidates(sample, stream.stream()));
 }
 
 void GraphPlanner::Graph::Gather(const Lane& lane, int iteration, const Stream& stream) {
   for (const auto& [from, to] : {std::pair(weights_.head_weights, lane.head_weights),
                                  std::pair(weights_.head_vectors, lane.head_vectors)}) {
-    GatherHeads({Control(), from.data_ptr(), to.data_ptr(),
-                 static_cast<int64_t>(from.stride(0) * from.element_size()),
-                 static_cast<int>(from.size(0)), iteration},
-                stream.stream());
+    C10_CUDA_CHECK(GatherHeads({Control(), from.data_ptr(), to.data_ptr(),
+                                static_cast<int64_t>(from.stride(0) * from.element_size()),
+                                static_cast<int>(from.size(0)), iteration},
+                               stream.stream()));
   }
 }
 
@@ -164,7 +165,7 @@ void GraphPlanner::Graph::Refit(const Chunk& chunk, bool last, const Stream& str
   refit.result_mean = result + 2 * part;
   refit.result_std = result + 3 * part;
   refit.result_value = result + 4 * part;
-  RefitElites(refit, stream.stream());
+  C10_CUDA_CHECK(RefitElites(refit, stream.stream()));
 }
 
 PolicyArgs GraphPlanner::Graph::Policy(const Chunk& chunk, int64_t rows_per_observation,

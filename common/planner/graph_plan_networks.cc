@@ -1,5 +1,6 @@
 // The networks of a plan: matrix products and what follows each.
 #include <ATen/Functions.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 
 #include <cmath>
@@ -104,7 +105,7 @@ void GraphPlanner::Graph::Rewards(const Chunk& chunk, const Rollout& r, const St
     DecodeLayer(r.reward_other, layers[2].weight, decode, stream);
   } else {
     Product(r.reward_other, layers[2].weight, r.reward_logits);
-    DecodeSum(decode, stream.stream());
+    C10_CUDA_CHECK(DecodeSum(decode, stream.stream()));
   }
 }
 
@@ -118,7 +119,7 @@ void GraphPlanner::Graph::TerminalLogits(const Chunk& chunk, const Lane& lane, i
     policy.to = lane.terminal.narrow(1, latent_, action_).data_ptr();
     policy.to_stride = lane.terminal.stride(0);
     policy.iteration = iteration;
-    DrawPolicyActions(policy, stream.stream());
+    C10_CUDA_CHECK(DrawPolicyActions(policy, stream.stream()));
   }
   const auto layers = weights_.HeadLayers(lane.head_weights, lane.head_vectors);
   const at::Tensor input = q_heads_ ? lane.terminal : lane.terminal.narrow(1, 0, latent_);
@@ -142,7 +143,7 @@ void GraphPlanner::Graph::AddTerminalValue(const Chunk& chunk, const Lane& lane,
   decode.out = value_.data_ptr<float>();
   decode.to.offset = static_cast<int>(chunk.first * samples_);
   if (!DecodesFused(lane.value_other)) {
-    DecodeSum(decode, stream.stream());
+    C10_CUDA_CHECK(DecodeSum(decode, stream.stream()));
     return;
   }
   decode.terms = 1;
@@ -168,7 +169,7 @@ void GraphPlanner::Graph::NormedLayer(const at::Tensor& x, const at::Tensor& wei
   const int in = static_cast<int>(x.size(-1));
   if (!norm.bfloat16 || !SupportsFusedLayer(norm.width, in)) {
     Product(x, weight, product);
-    Normalise(norm, stream.stream());
+    C10_CUDA_CHECK(Normalise(norm, stream.stream()));
     return;
   }
   FusedLayerArgs args;
@@ -183,7 +184,7 @@ void GraphPlanner::Graph::NormedLayer(const at::Tensor& x, const at::Tensor& wei
     args.x_head_stride = x.stride(0);
     args.weight_head_stride = weight.stride(0);
   }
-  FusedLayer(args, stream.stream());
+  C10_CUDA_CHECK(FusedLayer(args, stream.stream()));
 }
 
 bool GraphPlanner::Graph::DecodesFused(const at::Tensor& x) const {
@@ -202,7 +203,7 @@ void GraphPlanner::Graph::DecodeLayer(const at::Tensor& x, const at::Tensor& wei
   args.weight = weight.data_ptr();
   args.weight_stride = weight.stride(0);
   args.weight_rows = static_cast<int>(weight.size(0));
-  FusedDecode(args, stream.stream());
+  C10_CUDA_CHECK(FusedDecode(args, stream.stream()));
 }
 
 NormArgs GraphPlanner::Graph::InPlace(const at::Tensor& x, const Layer& layer,

@@ -82,7 +82,7 @@ TEST_F(GraphPlanTest, NormalisesRows) {
           args.gain = gain.const_data_ptr<float>();
           args.shift = shift.const_data_ptr<float>();
           args.norm_groups = {static_cast<int>(3 * group), gain.stride(0)};
-          Normalise(args, Current());
+          ASSERT_EQ(Normalise(args, Current()), cudaSuccess);
 
           const at::Tensor product = x.to(at::kFloat) + bias.repeat_interleave(group, 0);
           at::Tensor expected =
@@ -105,6 +105,12 @@ TEST_F(GraphPlanTest, NormalisesRows) {
   }
 }
 
+TEST_F(GraphPlanTest, RefusedLaunchesAreErrors) {
+  RefitArgs args = {};  // Of no observations: a grid without blocks.
+  EXPECT_EQ(RefitElites(args, Current()), cudaErrorInvalidConfiguration);
+  EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidConfiguration);  // And nobody else finds it.
+}
+
 TEST_F(GraphPlanTest, DecodesDiscountedSums) {
   const Bins bins;
   const at::Tensor logits = 3 * Normal({3 * 50, 104}), bias = Normal({3, 101});
@@ -124,7 +130,7 @@ TEST_F(GraphPlanTest, DecodesDiscountedSums) {
   args.base = base.const_data_ptr<float>();
   args.out = out.data_ptr<float>();
   args.to = {5, 6, 1};
-  DecodeSum(args, Current());
+  ASSERT_EQ(DecodeSum(args, Current()), cudaSuccess);
   const at::Tensor terms =
       TwoHotDecode(logits.view({3, 50, 104}).narrow(2, 0, 101) + bias.view({3, 1, 101}), bins);
   const at::Tensor sum = 0.5 * (terms[0] + 0.9 * terms[1] + 0.81 * terms[2]);
@@ -178,7 +184,7 @@ TEST_F(GraphPlanTest, FusesLayers) {
     args.weight = weight.data_ptr();
     args.weight_stride = weight.stride(1);
     args.weight_head_stride = weight.stride(0);
-    FusedLayer(args, Current());
+    ASSERT_EQ(FusedLayer(args, Current()), cudaSuccess);
 
     const at::Tensor product =
         at::matmul(x.to(at::kFloat), weight.to(at::kFloat).transpose(1, 2)) + bias.unsqueeze(1);
@@ -222,7 +228,7 @@ TEST_F(GraphPlanTest, FusesLayersOfGroups) {
   args.x_stride = kIn;
   args.weight = weight.data_ptr();
   args.weight_stride = kIn;
-  for (int i = 0; i < 300; ++i) FusedLayer(args, Current());
+  for (int i = 0; i < 300; ++i) ASSERT_EQ(FusedLayer(args, Current()), cudaSuccess);
 
   const at::Tensor product =
       at::matmul(x.to(at::kFloat), weight.to(at::kFloat).t()) + bias.repeat_interleave(kRows, 0);
@@ -264,7 +270,7 @@ TEST_F(GraphPlanTest, DecodesLogitsThatAreNotStored) {
     args.weight = weight.data_ptr();
     args.weight_stride = 512;
     args.weight_rows = 104;
-    FusedDecode(args, Current());
+    ASSERT_EQ(FusedDecode(args, Current()), cudaSuccess);
     const at::Tensor values = TwoHotDecode(
         at::matmul(x.to(at::kFloat), weight.narrow(0, 0, 101).to(at::kFloat).t()) + bias, bins);
     at::Tensor expected = base.view({rows / 5, 6}).narrow(1, 1, 5).clone();
@@ -308,7 +314,7 @@ TEST_F(GraphPlanTest, DrawsCandidates) {
       args.latent = latent;
       args.sequences = sequences;
       args.proposals = proposals;
-      SampleCandidates(args, Current());
+      ASSERT_EQ(SampleCandidates(args, Current()), cudaSuccess);
 
       EXPECT_TRUE((exact[0] == 7).all().item<bool>());
       EXPECT_TRUE((exact.narrow(1, 0, proposals) == 7).all().item<bool>());
@@ -369,7 +375,7 @@ TEST_F(GraphPlanTest, RefitsLikeTheOperators) {
     args.result_mean = out + 2 * batch * action;
     args.result_std = out + 3 * batch * action;
     args.result_value = out + 4 * batch * action;
-    RefitElites(args, Current());
+    ASSERT_EQ(RefitElites(args, Current()), cudaSuccess);
 
     const at::Tensor rejected = at::isfinite(value).logical_not();
     const Refit expected = RefitToElites(value.masked_fill(rejected, -kInfinity),

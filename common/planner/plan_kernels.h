@@ -1,8 +1,9 @@
 // What stands between the matrix products of a plan on a GPU (graph_plan.h), as few kernels.
 //
 // Sums, normalisation and exponentials are float32; activations are float32 or bfloat16. Each
-// function starts one kernel on `stream` and returns at once; an error shows at the next check of
-// the device. NaN and infinities pass through, so that whoever reads the values can reject them.
+// function starts one kernel on `stream` and returns at once: an error if it was not started. One
+// of its work shows at the next check of the device. NaN and infinities pass through, so that
+// whoever reads the values can reject them.
 //
 // Where a graph is recorded on Hopper, kernels are set up while the one before them runs
 // (programmatic dependent launch).
@@ -60,7 +61,7 @@ struct NormArgs {
   RowGroups bias_groups, norm_groups;                              // The latter of gain and shift.
 };
 inline constexpr int kMaxNormWidth = 2048;
-void Normalise(const NormArgs& args, cudaStream_t stream);
+[[nodiscard]] cudaError_t Normalise(const NormArgs& args, cudaStream_t stream);
 
 // Start of a plan. mean [E, H, A] becomes `previous` moved on by one step, or 0 where the episode
 // starts or the control says so; std [E, H, A] max_std; counts [2] zero.
@@ -73,7 +74,7 @@ struct BeginArgs {
   int observations, horizon, action;
   float max_std;
 };
-void BeginPlan(const BeginArgs& args, cudaStream_t stream);
+[[nodiscard]] cudaError_t BeginPlan(const BeginArgs& args, cudaStream_t stream);
 
 // Where the actions of a block of sequences go: `exact` float32 [E, N, H, A], for the refit; the
 // networks' inputs in the activations' type: `first` [rows, first_stride] at step 0, columns
@@ -97,7 +98,7 @@ struct SampleArgs {
   int sequences, proposals;  // N, P.
   int iteration;
 };
-void SampleCandidates(const SampleArgs& args, cudaStream_t stream);
+[[nodiscard]] cudaError_t SampleCandidates(const SampleArgs& args, cudaStream_t stream);
 
 // Actions of a policy network: clamp(tanh(m) + eps std, -1, 1), or tanh(m + eps std) if squashed.
 struct PolicyArgs {
@@ -118,7 +119,7 @@ struct PolicyArgs {
   RowMap exact_rows;
   int step, iteration;  // Name the draws.
 };
-void DrawPolicyActions(const PolicyArgs& args, cudaStream_t stream);
+[[nodiscard]] cudaError_t DrawPolicyActions(const PolicyArgs& args, cudaStream_t stream);
 
 // out[to(r)] = base[to(r)] + scale * sum over terms t of ratio^t * (expectation of the two-hot
 // logits at row t * rows + r, in reward units).
@@ -136,7 +137,7 @@ struct DecodeArgs {
   RowMap to;
 };
 inline constexpr int kMaxBins = 128;
-void DecodeSum(const DecodeArgs& args, cudaStream_t stream);
+[[nodiscard]] cudaError_t DecodeSum(const DecodeArgs& args, cudaStream_t stream);
 
 // The two heads of this iteration: copies of `bytes` (a multiple of 16) at heads i and j of
 // `source` [heads, bytes] become `out` [2, bytes]. i != j, drawn uniformly.
@@ -147,7 +148,7 @@ struct HeadsArgs {
   int64_t bytes;
   int heads, iteration;
 };
-void GatherHeads(const HeadsArgs& args, cudaStream_t stream);
+[[nodiscard]] cudaError_t GatherHeads(const HeadsArgs& args, cudaStream_t stream);
 
 // The elites' mean and std, one block for each observation; at the last iteration also the result.
 // A value that is not finite counts as -inf and adds to counts[0]; an observation without any
@@ -166,7 +167,7 @@ struct RefitArgs {
   float *result_action, *result_elite, *result_mean, *result_std, *result_value;
 };
 inline constexpr int kMaxSequences = 4096;
-void RefitElites(const RefitArgs& args, cudaStream_t stream);
+[[nodiscard]] cudaError_t RefitElites(const RefitArgs& args, cudaStream_t stream);
 
 }  // namespace pompc
 

@@ -105,23 +105,24 @@ __global__ void PolicyKernel(const PolicyArgs a) {
 
 }  // namespace
 
-void BeginPlan(const BeginArgs& args, cudaStream_t stream) {
+cudaError_t BeginPlan(const BeginArgs& args, cudaStream_t stream) {
   const int64_t count = static_cast<int64_t>(args.observations) * args.horizon * args.action;
-  Start(BeginKernel, Blocks(count < 2 ? 2 : count, kElementThreads), kElementThreads, 0, stream,
-        args);
+  return Start(BeginKernel, Blocks(count < 2 ? 2 : count, kElementThreads), kElementThreads, 0,
+               stream, args);
 }
 
-void SampleCandidates(const SampleArgs& args, cudaStream_t stream) {
+cudaError_t SampleCandidates(const SampleArgs& args, cudaStream_t stream) {
   const int64_t count = static_cast<int64_t>(args.sequences - args.proposals) * args.horizon *
                         ((args.action + 3) / 4);
-  Start(args.out.bfloat16 ? SampleKernel<__nv_bfloat16> : SampleKernel<float>,
-        dim3(Blocks(count, kElementThreads), args.observations), kElementThreads, 0, stream, args);
+  return Start(args.out.bfloat16 ? SampleKernel<__nv_bfloat16> : SampleKernel<float>,
+               dim3(Blocks(count, kElementThreads), args.observations), kElementThreads, 0, stream,
+               args);
 }
 
-void DrawPolicyActions(const PolicyArgs& args, cudaStream_t stream) {
+cudaError_t DrawPolicyActions(const PolicyArgs& args, cudaStream_t stream) {
   const int64_t count = static_cast<int64_t>(args.rows) * ((args.action + 3) / 4);
-  Start(args.bfloat16 ? PolicyKernel<__nv_bfloat16> : PolicyKernel<float>, ElementBlocks(count),
-        kElementThreads, 0, stream, args);
+  return Start(args.bfloat16 ? PolicyKernel<__nv_bfloat16> : PolicyKernel<float>,
+               ElementBlocks(count), kElementThreads, 0, stream, args);
 }
 
 }  // namespace pompc

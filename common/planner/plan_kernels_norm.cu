@@ -104,10 +104,10 @@ __global__ void __launch_bounds__(kThreads) NormaliseKernel(const NormArgs a) {
 }
 
 template <typename T, int kOctets, int kRows>
-void StartNormalise(const NormArgs& a, cudaStream_t stream) {
-  Start(a.simnorm ? NormaliseKernel<T, kOctets, true, kRows>
-                  : NormaliseKernel<T, kOctets, false, kRows>,
-        Blocks(a.rows, kWarps * kRows), kThreads, 0, stream, a);
+cudaError_t StartNormalise(const NormArgs& a, cudaStream_t stream) {
+  return Start(a.simnorm ? NormaliseKernel<T, kOctets, true, kRows>
+                         : NormaliseKernel<T, kOctets, false, kRows>,
+               Blocks(a.rows, kWarps * kRows), kThreads, 0, stream, a);
 }
 
 // Whether groups of `count` rows have the same parameters and are neighbours in y too.
@@ -119,34 +119,34 @@ bool StayTogether(const NormArgs& a, int count) {
 // Many rows: two to a warp, which loads the parameters, six times the size of a row in bfloat16,
 // once for both. Few: one to a warp, so that all multiprocessors have some.
 template <typename T, int kOctets>
-void StartNormalise(const NormArgs& a, cudaStream_t stream) {
+cudaError_t StartNormalise(const NormArgs& a, cudaStream_t stream) {
   if (a.rows >= kManyRows && StayTogether(a, 2)) {
-    StartNormalise<T, kOctets, 2>(a, stream);
+    return StartNormalise<T, kOctets, 2>(a, stream);
   } else {
-    StartNormalise<T, kOctets, 1>(a, stream);
+    return StartNormalise<T, kOctets, 1>(a, stream);
   }
 }
 
 template <typename T>
-void StartNormalise(const NormArgs& a, cudaStream_t stream) {
+cudaError_t StartNormalise(const NormArgs& a, cudaStream_t stream) {
   if (a.width <= 256) {
-    StartNormalise<T, 1>(a, stream);
+    return StartNormalise<T, 1>(a, stream);
   } else if (a.width <= 512) {
-    StartNormalise<T, 2>(a, stream);
+    return StartNormalise<T, 2>(a, stream);
   } else if (a.width <= 1024) {
-    StartNormalise<T, 4>(a, stream);
+    return StartNormalise<T, 4>(a, stream);
   } else {
-    StartNormalise<T, 8>(a, stream);
+    return StartNormalise<T, 8>(a, stream);
   }
 }
 
 }  // namespace
 
-void Normalise(const NormArgs& args, cudaStream_t stream) {
+cudaError_t Normalise(const NormArgs& args, cudaStream_t stream) {
   if (args.bfloat16) {
-    StartNormalise<__nv_bfloat16>(args, stream);
+    return StartNormalise<__nv_bfloat16>(args, stream);
   } else {
-    StartNormalise<float>(args, stream);
+    return StartNormalise<float>(args, stream);
   }
 }
 

@@ -196,8 +196,8 @@ __global__ void __launch_bounds__(kRefitThreads) RefitKernel(const RefitArgs a) 
 
 }  // namespace
 
-void RefitElites(const RefitArgs& args, cudaStream_t stream) {
-  Start(
+cudaError_t RefitElites(const RefitArgs& args, cudaStream_t stream) {
+  return Start(
       args.sequences <= kRefitThreads ? RefitKernel<1> : RefitKernel<kMaxSequences / kRefitThreads>,
       args.observations, kRefitThreads, 3 * args.elites * sizeof(float), stream, args);
 }

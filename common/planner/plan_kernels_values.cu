@@ -62,13 +62,14 @@ __global__ void GatherKernel(const HeadsArgs a) {
 
 }  // namespace
 
-void DecodeSum(const DecodeArgs& args, cudaStream_t stream) {
-  Start(DecodeKernel, min(Blocks(args.rows, kWarps), kMaxRowBlocks), kThreads, 0, stream, args);
+cudaError_t DecodeSum(const DecodeArgs& args, cudaStream_t stream) {
+  return Start(DecodeKernel, min(Blocks(args.rows, kWarps), kMaxRowBlocks), kThreads, 0, stream,
+               args);
 }
 
-void GatherHeads(const HeadsArgs& args, cudaStream_t stream) {
-  Start(GatherKernel, dim3(min(Blocks(args.bytes / 16, kElementThreads), 132), 2), kElementThreads,
-        0, stream, args);
+cudaError_t GatherHeads(const HeadsArgs& args, cudaStream_t stream) {
+  return Start(GatherKernel, dim3(min(Blocks(args.bytes / 16, kElementThreads), 132), 2),
+               kElementThreads, 0, stream, args);
 }
 
 }  // namespace pompc
