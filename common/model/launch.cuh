@@ -73,7 +73,7 @@ cudaError_t Start(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, size
   return StartClusters(kernel, 1, blocks, threads, shared_bytes, stream, args...);
 }
 
-// How many such clusters the device has room for at once.
+// How many such clusters the device has room for at once; 0 if it cannot say.
 template <typename... Parameters>
 int MaxClusters(void (*kernel)(Parameters...), int cluster, dim3 threads, size_t shared_bytes) {
   cudaLaunchAttribute attribute = ClusterOf(cluster);
@@ -84,7 +84,9 @@ int MaxClusters(void (*kernel)(Parameters...), int cluster, dim3 threads, size_t
   config.attrs = &attribute;
   config.numAttrs = 1;
   int count = 0;
-  return cudaOccupancyMaxActiveClusters(&count, kernel, &config) == cudaSuccess ? count : 0;
+  if (cudaOccupancyMaxActiveClusters(&count, kernel, &config) == cudaSuccess) return count;
+  cudaGetLastError();  // Whoever asks next shall not find it.
+  return 0;
 }
 
 }  // namespace pompc

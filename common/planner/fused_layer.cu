@@ -16,6 +16,10 @@ constexpr int kTileColumns = 128;                      // Of a block.
 constexpr int kTileInputs = 64;                        // Of a stage: 128 bytes, the widest swizzle.
 constexpr int kConsumers = 4;                          // Warpgroups that multiply and normalise.
 constexpr int kLayerThreads = 128 * (kConsumers + 1);  // And one of which two threads fetch.
+// Of a thread: when the kernel starts; then of warpgroups that fetch, and of those that multiply.
+constexpr int kStartRegisters = 96, kFetcherRegisters = 24, kConsumerRegisters = 112;
+static_assert(kFetcherRegisters + kConsumers * kConsumerRegisters <=
+              (kConsumers + 1) * kStartRegisters);
 constexpr int kStageBytes = kTileRows * kTileInputs * 2;
 constexpr int kWeightBytes = kTileColumns * kTileInputs * 2;  // Of kTileInputs inputs.
 constexpr int kMaxStages = 12, kMinStages = 4;
@@ -468,8 +472,6 @@ __global__ void __launch_bounds__(kLayerThreads, 1)
   ClusterWait();
   WaitForKernelBefore();
 
-  // Of a thread; all together no more than when the kernel starts: 96 each.
-  constexpr int kFetcherRegisters = 24, kConsumerRegisters = 112;
   if (warp >= kFetcher) {
     SetRegisters<kFetcherRegisters, false>();
     if (warp == kFetcher && lane == 0) block.FetchInputs(x_map);
@@ -529,10 +531,32 @@ void Encode(CUtensorMap& map, const void* p, const uint64_t (&sizes)[kRank],
       << "a tensor of " << sizes[0] << " x " << sizes[1] << " at " << p << ": error " << result;
 }
 
-bool Supports(int blocks, int in) {
+// How many clusters the device has room for at once: none where the kernel does not run, or where
+// this process may not use enough of the device.
+template <int kBlocks, Output kOutput>
+int RoomForClusters(int shared_bytes) {
+  const auto kernel = LayerKernel<kBlocks, kOutput>;
+  cudaFuncAttributes built;
+  if (cudaFuncGetAttributes(&built, kernel) == cudaSuccess &&
+      // With fewer, warpgroups would wait for registers for ever. An empty kernel, of a build
+      // without sm_90a, has fewer.
+      built.numRegs == kStartRegisters &&
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxShared) ==
+          cudaSuccess) {
+    return MaxClusters(kernel, kBlocks, kLayerThreads, shared_bytes);
+  }
+  cudaGetLastError();  // Whoever asks next shall not find it.
+  return 0;
+}
+
+template <int kBlocks, Output... kOutputs>
+bool Supports(int in) {
   const int input_tiles = InputTiles(in);
-  return in >= 8 && in % 8 == 0 && input_tiles <= kMaxInputTiles &&
-         Stages(blocks, input_tiles) >= kMinStages && OnHopper() && EncodeTiled() != nullptr;
+  if (in < 8 || in % 8 != 0 || input_tiles > kMaxInputTiles) return false;
+  const int stages = Stages(kBlocks, input_tiles);
+  const int shared_bytes = SharedBytes(kBlocks, input_tiles, stages);
+  return stages >= kMinStages && OnHopper() && EncodeTiled() != nullptr &&
+         (... && (RoomForClusters<kBlocks, kOutputs>(shared_bytes) > 0));
 }
 
 // x [slices, a.rows, in] and weight [heads, width, in]; an x_slice_stride of 0 is one slice for
@@ -549,7 +573,6 @@ struct Operands {
 
 template <int kBlocks, Output kOutput>
 cudaError_t StartLayer(Arguments a, const Operands& o, cudaStream_t stream) {
-  const auto kernel = LayerKernel<kBlocks, kOutput>;
   a.tiles = (a.rows + kTileRows - 1) / kTileRows;
   a.input_tiles = InputTiles(o.in);
   a.stages = Stages(kBlocks, a.input_tiles);
@@ -570,20 +593,21 @@ cudaError_t StartLayer(Arguments a, const Operands& o, cudaStream_t stream) {
              size(o.heads)},
             {row, 8 * row, 32 * row, o.heads == 1 ? 32 * row : o.weight_head_stride},
             {kTileInputs, kDecoded ? 8 : 2, kDecoded ? 16 : 4, kDecoded ? 1 : 4, 1});
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kMaxShared);
-  const int clusters = std::min(
-      a.tiles, std::max(1, MaxClusters(kernel, kBlocks, kLayerThreads, shared_bytes) / o.heads));
-  return StartClusters(kernel, kBlocks, dim3(kBlocks * clusters, o.heads), kLayerThreads,
-                       shared_bytes, stream, a, x_map, weight_map);
+  // One for each head if fewer have room: they come one after the other then.
+  const int clusters =
+      std::min(a.tiles, std::max(1, RoomForClusters<kBlocks, kOutput>(shared_bytes) / o.heads));
+  return StartClusters(LayerKernel<kBlocks, kOutput>, kBlocks, dim3(kBlocks * clusters, o.heads),
+                       kLayerThreads, shared_bytes, stream, a, x_map, weight_map);
 }
 
 }  // namespace
 
 bool SupportsFusedLayer(int width, int in) {
-  return (width == 256 || width == 512) && Supports(width / kTileColumns, in);
+  if (width == 256) return Supports<2, Output::kSimNorm, Output::kMish>(in);
+  return width == 512 && Supports<4, Output::kSimNorm, Output::kMish>(in);
 }
 
-bool SupportsFusedDecode(int in) { return Supports(1, in); }
+bool SupportsFusedDecode(int in) { return Supports<1, Output::kDecoded>(in); }
 
 cudaError_t FusedLayer(const FusedLayerArgs& args, cudaStream_t stream) {
   Arguments a = {};

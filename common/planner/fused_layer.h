@@ -31,7 +31,7 @@ struct FusedLayerArgs {
 };
 
 // Whether this device and kernel can do layers of `width` columns: 256 or 512, of up to some
-// 700 inputs.
+// 700 inputs. Not on a part of a GPU that has no room for a cluster.
 bool SupportsFusedLayer(int width, int in);
 
 // Starts the kernel on `stream` and returns at once: an error if it was not started. The weights
