@@ -72,6 +72,7 @@ TEST(PresetTest, MembersOfTheFamilyFollowTheTable) {
     LearningConfig::ValueTarget target;
     int heads;
     double return_weight, kl_weight;
+    bool kl_action_scaling;
     LearningConfig::Divergence divergence;
     LearningConfig::PriorSource source;
     ModelConfig::PolicyForm form;
@@ -79,12 +80,14 @@ TEST(PresetTest, MembersOfTheFamilyFollowTheTable) {
   using L = LearningConfig;
   using M = ModelConfig;
   for (const Row& row : {
-           Row{"tdmpc2", L::Q_MODEL_FREE, 5, 1, 0, L::FORWARD, L::REPLAY, M::SQUASHED},
-           Row{"bmpc", L::V_MODEL_BASED, 2, 0, 1, L::REVERSE, L::REANALYZED, M::TANH_MEAN},
-           Row{"tdmpc_square", L::Q_MODEL_FREE, 5, 1, 1, L::CROSS_ENTROPY, L::REPLAY, M::SQUASHED},
-           Row{"pompc", L::Q_MODEL_FREE, 5, 1, 0.1, L::FORWARD, L::LEARNED, M::TANH_MEAN},
-           Row{"pompc-direct", L::Q_MODEL_FREE, 5, 1, 1, L::REVERSE, L::REANALYZED, M::TANH_MEAN},
-           Row{"pompc-v", L::V_MODEL_BASED, 2, 1, 0.1, L::FORWARD, L::LEARNED, M::TANH_MEAN},
+           Row{"tdmpc2", L::Q_MODEL_FREE, 5, 1, 0, true, L::FORWARD, L::REPLAY, M::SQUASHED},
+           Row{"bmpc", L::V_MODEL_BASED, 2, 0, 1, false, L::REVERSE, L::REANALYZED, M::TANH_MEAN},
+           Row{"tdmpc_square", L::Q_MODEL_FREE, 5, 1, 1, true, L::CROSS_ENTROPY, L::REPLAY,
+               M::SQUASHED},
+           Row{"pompc", L::Q_MODEL_FREE, 5, 1, 0.1, true, L::FORWARD, L::LEARNED, M::TANH_MEAN},
+           Row{"pompc-direct", L::Q_MODEL_FREE, 5, 1, 1, false, L::REVERSE, L::REANALYZED,
+               M::TANH_MEAN},
+           Row{"pompc-v", L::V_MODEL_BASED, 2, 1, 0.1, true, L::FORWARD, L::LEARNED, M::TANH_MEAN},
        }) {
     const RunConfig config = LoadRunConfig(row.name, "", {}).value();
     const LearningConfig& l = config.learning();
@@ -92,6 +95,7 @@ TEST(PresetTest, MembersOfTheFamilyFollowTheTable) {
     EXPECT_EQ(config.model().num_value_heads(), row.heads) << row.name;
     EXPECT_EQ(l.return_weight(), row.return_weight) << row.name;
     EXPECT_EQ(l.kl_weight(), row.kl_weight) << row.name;
+    EXPECT_EQ(l.kl_action_scaling(), row.kl_action_scaling) << row.name;
     EXPECT_EQ(l.divergence(), row.divergence) << row.name;
     EXPECT_EQ(l.prior_source(), row.source) << row.name;
     EXPECT_EQ(config.model().policy_form(), row.form) << row.name;

@@ -122,6 +122,7 @@ v1::RunConfig AlgorithmFixture::RunConfig() const {
   learning.set_entropy_weight(Config("entropy_coef"));
   learning.set_return_weight(bmpc ? 0 : 1);
   learning.set_kl_weight(bmpc ? 1 : square ? Config("prior_coef") : 0);
+  learning.set_kl_action_scaling(false);
   learning.set_policy_loss_on_last_latent(algorithm_ == "tdmpc2");
   if (bmpc) {
     learning.set_divergence(v1::LearningConfig::REVERSE);

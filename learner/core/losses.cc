@@ -1,5 +1,6 @@
 #include "learner/core/losses.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <vector>
@@ -59,6 +60,9 @@ at::Tensor Continues(const WorldModel& model, const at::Tensor& z) {
 
 // TD-M(PC)^2 weighs its prior by A / 61, 61 being the largest action size of its tasks.
 constexpr double kCrossEntropyActions = 61;
+
+// The actions of the tasks that kl_weight was tuned on; see kl_action_scaling.
+constexpr double kTunedActions = 6;
 
 // Advantage weights exp(advantage / kAwacTemperature) of AWAC, and their limits.
 constexpr double kAwacTemperature = 0.3333;
@@ -249,7 +253,11 @@ PolicyDraw DrawPolicy(const WorldModel& tracked, const WorldModel& model,
                : GaussianKl(draw.policy.mean, std, draw.reference_mean, draw.reference_std))
           .mean(-1);
   kl_scale.Update(divergence[0]);
-  draw.objective = draw.objective + options.kl_weight * kl_scale.value().reciprocal() * divergence;
+  const double factor = config.kl_action_scaling()
+                            ? std::max(1.0, static_cast<double>(action_dim) / kTunedActions)
+                            : 1;
+  draw.objective = at::addcmul(draw.objective, divergence,
+                               options.kl_weight * kl_scale.value().reciprocal(), factor);
   draw.mean_kl = divergence.detach().mean();
   return draw;
 }

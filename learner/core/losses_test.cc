@@ -2,7 +2,11 @@
 #include "learner/core/losses.h"
 
 #include <cmath>
+#include <string>
+#include <string_view>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/model/algorithm_fixture.h"
 #include "learner/core/adam.h"
 
@@ -23,16 +27,16 @@ v1::RunConfig SmallConfig() {
 // A model of random weights in float64, a window of random latents, and the loss on them.
 class PolicyLossTest : public testing::Test {
  protected:
-  void Build() {
-    parameters_ = *Parameters::Create(ModelSpec::FromConfig(config_, kObs, kActions),
+  void Build(int64_t actions = kActions) {
+    parameters_ = *Parameters::Create(ModelSpec::FromConfig(config_, kObs, actions),
                                       ParameterUse::kTraining, at::kDouble);
     GeneratorNoise noise(11, at::kDouble);
     // Small enough that no sampled action is clamped, where the loss has kinks.
     parameters_->flat().copy_(noise.Normal({parameters_->layout().size()}) * 0.2);
     latents_ = at::softmax(noise.Normal({kSteps + 1, kWindows, 16}), -1);
-    batch_.action = noise.Normal({kSteps, kWindows, kActions}).clamp(-1, 1);
-    batch_.prior_mean = noise.Normal({kSteps, kWindows, kActions}).tanh();
-    batch_.prior_std = noise.Normal({kSteps, kWindows, kActions}).sigmoid() + 0.05;
+    batch_.action = noise.Normal({kSteps, kWindows, actions}).clamp(-1, 1);
+    batch_.prior_mean = noise.Normal({kSteps, kWindows, actions}).tanh();
+    batch_.prior_std = noise.Normal({kSteps, kWindows, actions}).sigmoid() + 0.05;
   }
 
   // With constant scales of 1.
@@ -107,6 +111,46 @@ TEST_F(PolicyLossTest, ReturnAndDivergenceAddUp) {
   const double only_divergence = Loss(1).loss.item<double>();
   EXPECT_GT(only_divergence, 0);
   EXPECT_NEAR(both, only_return + 0.7 * only_divergence, 1e-12);
+}
+
+// The KL has to hold a policy that is wider than its prior against the entropy, whose weight grows
+// with the number of actions; tasks have 1 to 61.
+class WidePolicyTest : public PolicyLossTest {
+ protected:
+  // d loss / d (what log std is computed from), where the policy is twice as wide as the prior.
+  double Gradient(int64_t actions, double kl_weight) {
+    config_.mutable_learning()->set_return_weight(0);
+    Build(actions);
+    for (const auto& [group, std] : {std::pair{"policy", 1.0}, {"prior", 0.5}}) {
+      Slice(absl::StrCat(group, ".2.weight")).zero_();
+      Slice(absl::StrCat(group, ".2.bias")).zero_();
+      // log std = -3 + 2 (tanh x + 1).
+      Slice(absl::StrCat(group, ".2.bias"))
+          .narrow(0, actions, actions)
+          .fill_(std::atanh((std::log(std) + 3) / 2 - 1));
+    }
+    parameters_->grad().zero_();
+    Loss(kl_weight).loss.backward();
+    const NamedParameter& bias = parameters_->layout().Find("policy.2.bias");
+    return parameters_->grad().narrow(0, bias.offset + actions, actions).mean().item<double>();
+  }
+
+ private:
+  at::Tensor Slice(std::string_view name) {
+    const NamedParameter& p = parameters_->layout().Find(name);
+    return parameters_->flat().detach().narrow(0, p.offset, p.size);
+  }
+};
+
+TEST_F(WidePolicyTest, IsPulledToThePriorWhateverTheNumberOfActions) {
+  const double kl_weight = config_.learning().kl_weight();  // Of PO-MPC.
+  for (const int64_t actions : {1, 6, 21, 38, 61}) {
+    EXPECT_GT(Gradient(actions, kl_weight), 0) << actions;
+  }
+  // The mean over dimensions holds 6, not 38.
+  config_.mutable_learning()->set_kl_action_scaling(false);
+  EXPECT_GT(Gradient(6, kl_weight), 0);
+  EXPECT_LT(Gradient(38, kl_weight), 0);
 }
 
 // d loss / d parameter by central differences, for every member of the family.
