@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "common/base/log.h"
 #include "common/base/status_macros.h"
 #include "common/config/config.h"
 #include "common/config/schema.h"
@@ -18,6 +19,8 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::TextFormat;
+
+constexpr char kUnset[] = "unset";
 
 bool MayDiffer(const std::string& path) {
   return path == "preset" || path == "total_decisions" || absl::StartsWith(path, "evaluation.") ||
@@ -31,7 +34,7 @@ std::map<std::string, std::string> FieldValues(const v1::RunConfig& config) {
                                  const FieldDescriptor& field) {
     std::string& value = values[path];
     if (!holder.GetReflection()->HasField(holder, &field)) {
-      value = "unset";
+      value = kUnset;
     } else {
       TextFormat::PrintFieldValueToString(holder, &field, -1, &value);
     }
@@ -84,10 +87,14 @@ absl::StatusOr<RunCheckpoint> LoadRunCheckpoint(const std::string& path) {
 
 absl::Status CheckResumable(const v1::RunConfig& saved, const v1::RunConfig& wanted) {
   const std::map<std::string, std::string> old_values = FieldValues(saved);
+  const std::map<std::string, std::string> defaults = FieldValues(DefaultRunConfig());
   std::vector<std::string> mistakes;
   for (const auto& [path, value] : FieldValues(wanted)) {
     const auto old_value = old_values.find(path);
-    if (old_value->second != value && !MayDiffer(path)) {
+    if (old_value->second == kUnset && defaults.at(path) != kUnset) {
+      POMPC_LOG(WARNING) << "the run was begun by a version without " << path
+                         << ", it goes on with " << value;
+    } else if (old_value->second != value && !MayDiffer(path)) {
       mistakes.push_back(
           absl::StrCat(path, ": ", value, ", but the run to resume has ", old_value->second));
     }

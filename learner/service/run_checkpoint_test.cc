@@ -55,6 +55,16 @@ TEST(RunCheckpointTest, NamesEveryFieldThatMustNotDiffer) {
   EXPECT_THAT(message, Not(HasSubstr("total_decisions")));
 }
 
+TEST(RunCheckpointTest, ARunOfAVersionWithFewerFieldsGoesOn) {
+  v1::RunConfig saved = DefaultRunConfig();
+  saved.mutable_learning()->clear_kl_action_scaling();
+  v1::RunConfig wanted = DefaultRunConfig();
+  for (const bool value : {true, false}) {
+    wanted.mutable_learning()->set_kl_action_scaling(value);
+    EXPECT_TRUE(CheckResumable(saved, wanted).ok());
+  }
+}
+
 TEST(RunCheckpointTest, WhereAndForHowLongARunIsLedMayDiffer) {
   v1::RunConfig wanted = DefaultRunConfig();
   wanted.set_total_decisions(17);
