@@ -36,7 +36,8 @@ struct ConfigFlags {
     app->add_option("-p,--preset", preset,
                     absl::StrCat("One of: ", absl::StrJoin(PresetNames(), ", ")))
         ->capture_default_str();
-    app->add_option("-c,--config", file, "Your own textproto, laid over the preset");
+    app->add_option("-c,--config", file, "Your own textproto, laid over the preset")
+        ->check(CLI::ExistingFile);
     app->add_option("-s,--set", sets,
                     "PATH=VALUE laid over both, e.g. environment.task=walker-run; may be repeated")
         ->allow_extra_args(false)

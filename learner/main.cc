@@ -160,7 +160,8 @@ int main(int argc, char** argv) {
   CLI::App app("Trains, and serves the run to actors, evaluators and displays.", "pompc-learner");
   app.add_option("--run-dir", flags.run_dir, "Folder of the run; created if missing")->required();
   app.add_option("--config", flags.config,
-                 "RunConfig as textproto; default when resuming: the run's own");
+                 "RunConfig as textproto; default when resuming: the run's own")
+      ->check(CLI::ExistingFile);
   app.add_option("--preset", flags.preset,
                  absl::StrCat("What the config file and --set are laid over, one of: ",
                               absl::StrJoin(pompc::PresetNames(), ", ")))

@@ -1,5 +1,5 @@
 // Command lines, and the exit statuses that they and what they ask for lead to: the same for all
-// programs.
+// programs. For main.cc files alone: programs have CLI11 and POMPC_VERSION (cmake/Rooms.cmake).
 #ifndef POMPC_COMMON_BASE_COMMAND_LINE_H_
 #define POMPC_COMMON_BASE_COMMAND_LINE_H_
 
@@ -12,8 +12,8 @@
 
 namespace pompc {
 
-// Exit status of a program that was asked for what cannot be, whatever the state of the run: a
-// wrong command line, a config out of range, a certificate that is none.
+// Exit status of a program that was given what cannot be: a wrong command line, a config out of
+// range, a certificate that is none; also by another program: a row or snapshot that is refused.
 inline constexpr int kWrongCommandLine = 2;
 
 // Reads the command line of the program that `app` has the name of, and adds --version to it. The
