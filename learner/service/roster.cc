@@ -58,7 +58,7 @@ absl::StatusOr<v1::JoinResponse> Roster::Join(const v1::JoinRequest& request) {
   }
   if (request.nonce() == 0) {
     return absl::InvalidArgumentError(
-        "nonce: 0; must be a random number > 0, another in each join");
+        "nonce: 0; must be a random number > 0, another in each process");
   }
   POMPC_RETURN_IF_ERROR(CheckSizes(request.sizes()));
   const bool lock_step = config_.actor().max_parameter_lag_updates() == 0;
