@@ -113,7 +113,8 @@ def main():
     text = end(out, 130)
     expect("Stopped after" in text and f"pompc train --resume {run}" in text, f"the summary: {text}")
     expect(not list((folder / "tmp/anew").iterdir()), "pompc train has left its sockets")
-    train, out = start("again", "--resume", run)
+    # As long a run as the wait for both may take.
+    train, out = start("again", "--resume", run, "--set", "total_decisions=4000")
     wait_for("the actor and the evaluator join again", joined_again)
     ask_to_leave(out, "actor-0", "evaluator")
     text = end(out, 0)
