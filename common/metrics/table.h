@@ -88,7 +88,7 @@ inline constexpr MetricSpec kMetricTable[] = {
     {"pompc_learner_policy_std", internal::kG, "", "Mean standard deviation of the sampling policy's actions."},
     {"pompc_learner_value_target", internal::kG, "", "Mean of the value targets: discounted returns in reward units."},
     {"pompc_learner_model_error", internal::kG, "", "Mean squared error of the predicted latent after so many steps of the model; NaN beyond the window.", "step", "1,2,3,4,5,6,7,8,9"},
-    {"pompc_learner_kl_weight", internal::kG, "", "KL weight lambda in use."},
+    {"pompc_learner_kl_weight", internal::kG, "", "KL weight lambda in use, without kl_action_scaling."},
     {"pompc_learner_scale", internal::kG, "", "Running scales that divide the parts of the policy loss.", "loss", "return,divergence"},
     {"pompc_learner_sample_staleness_versions", internal::kH, "versions", "Newest parameter version minus that of the sampled row.", "", "", internal::kStalenessBuckets},
     {"pompc_learner_reanalyzed_rows_total", internal::kC, "rows", "Rows re-planned."},

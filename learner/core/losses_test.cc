@@ -1,6 +1,7 @@
 // The policy loss in its limits, and its parts against independent computations.
 #include "learner/core/losses.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <string_view>
@@ -141,6 +142,20 @@ class WidePolicyTest : public PolicyLossTest {
     return parameters_->flat().detach().narrow(0, p.offset, p.size);
   }
 };
+
+TEST_F(WidePolicyTest, BeyondSixActionsTheKlCountsASixthOfThemTimes) {
+  for (const v1::LearningConfig::Divergence divergence :
+       {v1::LearningConfig::FORWARD, v1::LearningConfig::REVERSE}) {
+    config_.mutable_learning()->set_divergence(divergence);
+    for (const int64_t actions : {1, 6, 9, 38}) {
+      const auto pull = [&](bool scaling) {
+        config_.mutable_learning()->set_kl_action_scaling(scaling);
+        return Gradient(actions, 1) - Gradient(actions, 0);
+      };
+      EXPECT_NEAR(pull(true) / pull(false), std::max(1.0, static_cast<double>(actions) / 6), 1e-9);
+    }
+  }
+}
 
 TEST_F(WidePolicyTest, IsPulledToThePriorWhateverTheNumberOfActions) {
   const double kl_weight = config_.learning().kl_weight();  // Of PO-MPC.

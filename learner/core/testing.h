@@ -51,6 +51,7 @@ inline v1::RunConfig FamilyConfig(std::string_view preset) {
   }
   if (preset == "bmpc" || preset == "pompc_direct") {
     learning.set_divergence(v1::LearningConfig::REVERSE);
+    learning.set_kl_action_scaling(false);
     learning.set_prior_source(v1::LearningConfig::REANALYZED);
   }
   if (preset == "bmpc") learning.set_return_weight(0);
