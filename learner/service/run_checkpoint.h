@@ -41,7 +41,8 @@ absl::StatusOr<RunCheckpoint> LoadRunCheckpoint(const std::string& path);
 
 // Whether a run of config `saved` may go on with `wanted`. INVALID_ARGUMENT: one line for each
 // field that differs and must not; what may differ: preset, total_decisions, evaluation, actor,
-// and of learner all but publish_every.
+// and of learner all but publish_every; also fields that the run's version did not have, which the
+// log names.
 absl::Status CheckResumable(const v1::RunConfig& saved, const v1::RunConfig& wanted);
 
 }  // namespace pompc
