@@ -86,7 +86,7 @@ class ActorLoop {
   // Waits for the step under way, if any, and writes its rows.
   absl::Status FinishStep(Group& group);
   absl::Status EndEpisode(Group& group, int e, const Row& last_decision);
-  absl::Status CheckLearner() { return watch_.Check(peers_.parameters->status(), join_.request); }
+  absl::Status CheckLearner() { return watch_.Check(peers_.parameters->status(), &join_.request); }
   // Follows a write to this writer until the row is taken, or Leaving().
   absl::Status AwaitTaken(EpisodeWriter& writer, absl::Status write);
   absl::Status Flush();

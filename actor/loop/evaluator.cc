@@ -104,7 +104,7 @@ absl::Status RunEvaluator(const v1::RunConfig& config, std::optional<int64_t> in
     const absl::StatusOr<SnapshotPtr> newer =
         peers.parameters->WaitForNewer(held_version, peers.clock->Now() + kPoll);
     POMPC_RETURN_IF_ERROR(
-        watch.Check(newer.ok() ? absl::OkStatus() : peers.parameters->status(), join->request));
+        watch.Check(newer.ok() ? absl::OkStatus() : peers.parameters->status(), &join->request));
     if (absl::IsDeadlineExceeded(newer.status())) continue;
     if (!newer.ok()) return newer.status();
     const v1::ParameterSnapshot& snapshot = **newer;

@@ -61,7 +61,7 @@ absl::Status RunReanalyzeWorker(const v1::RunConfig& config, const JoinedRun& jo
   const at::Tensor reset = at::ones({rows}, at::kBool);  // Every row is a plan from nothing.
   LearnerWatch watch(peers.learner, peers.clock);
   for (uint64_t step = 0; !peers.stop->HasBeenNotified();) {
-    POMPC_RETURN_IF_ERROR(watch.Check(peers.parameters->status(), join.request));
+    POMPC_RETURN_IF_ERROR(watch.Check(peers.parameters->status(), &join.request));
     const SnapshotPtr newest = peers.parameters->Newest();
     const auto wait = [&] {
       const int64_t held = newest == nullptr ? -1 : newest->version();

@@ -8,8 +8,7 @@
 
 namespace pompc {
 
-absl::Status LearnerWatch::Check(const absl::Status& stream,
-                                 const std::optional<v1::JoinRequest>& join) {
+absl::Status LearnerWatch::Check(const absl::Status& stream, const v1::JoinRequest* join) {
   const absl::Time now = clock_->Now();
   if (stream.ok()) {
     away_since_ = absl::InfiniteFuture();
@@ -18,12 +17,12 @@ absl::Status LearnerWatch::Check(const absl::Status& stream,
   }
   if (now < next_ask_) return absl::OkStatus();
   const absl::Time deadline = now + absl::Seconds(1);
-  const absl::Status answer = join.has_value() ? learner_->Join(*join, deadline).status()
-                                               : learner_->GetStatus(deadline).status();
+  const absl::Status answer = join != nullptr ? learner_->Join(*join, deadline).status()
+                                              : learner_->GetStatus(deadline).status();
   next_ask_ = clock_->Now() + kAskEvery;
   if (answer.ok()) {  // It is there, if not ready to publish.
     away_since_ = absl::InfiniteFuture();
-    if (join.has_value()) POMPC_LOG(INFO) << "joined again index=" << join->index();
+    if (join != nullptr) POMPC_LOG(INFO) << "joined again index=" << join->index();
     return absl::OkStatus();
   }
   if (IsRefusal(answer)) return answer;

@@ -3,7 +3,6 @@
 #define POMPC_LEARNER_CLIENT_LEARNER_WATCH_H_
 
 #include <algorithm>
-#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
@@ -45,10 +44,10 @@ class LearnerWatch {
       : learner_(learner), clock_(clock), next_ask_(clock->Now() + kAskEvery) {}
 
   // Call often. stream: whether parameters come, and if not, why. join: what was joined with, index
-  // included; where nobody has joined it asks for the status instead. Blocks for a second at most,
-  // and only while the learner is away. UNAVAILABLE: away for kLearnerPatience, and still now.
-  // Others: the learner that came back refuses this process.
-  absl::Status Check(const absl::Status& stream, const std::optional<v1::JoinRequest>& join);
+  // included; null where nobody has joined: it asks for the status instead. Blocks for a second at
+  // most, and only while the learner is away. UNAVAILABLE: away for kLearnerPatience, and still
+  // now. Others: the learner that came back refuses this process.
+  absl::Status Check(const absl::Status& stream, const v1::JoinRequest* join);
 
  private:
   static constexpr absl::Duration kAskEvery = absl::Seconds(5);

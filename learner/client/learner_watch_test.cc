@@ -1,5 +1,7 @@
 #include "learner/client/learner_watch.h"
 
+#include <optional>
+
 #include "gtest/gtest.h"
 #include "learner/client/fake_learner_client.h"
 
@@ -74,12 +76,13 @@ TEST(LearnerWatchTest, JoinsAgainWhileTheLearnerIsAway) {
   FakeClock clock;
   FakeLearnerClient learner({});
   LearnerWatch watch(&learner, &clock);
+  const v1::JoinRequest join = JoinAsFour();
   clock.Advance(absl::Seconds(20));
-  EXPECT_TRUE(watch.Check(absl::OkStatus(), JoinAsFour()).ok());
+  EXPECT_TRUE(watch.Check(absl::OkStatus(), &join).ok());
   EXPECT_TRUE(learner.joins().empty()) << "it was there all the time";
   const absl::Status gone = absl::UnavailableError("gone");
   for (int second = 0; second < 11; ++second) {
-    EXPECT_TRUE(watch.Check(gone, JoinAsFour()).ok());
+    EXPECT_TRUE(watch.Check(gone, &join).ok());
     clock.Advance(absl::Seconds(1));
   }
   ASSERT_EQ(learner.joins().size(), 2u);
@@ -87,11 +90,15 @@ TEST(LearnerWatchTest, JoinsAgainWhileTheLearnerIsAway) {
   EXPECT_EQ(learner.joins()[1].sizes().action_dim(), 3);
   clock.Advance(absl::Seconds(5));
   learner.SetError(absl::FailedPreconditionError("another task"));
-  EXPECT_TRUE(absl::IsFailedPrecondition(watch.Check(gone, JoinAsFour())));
+  EXPECT_TRUE(absl::IsFailedPrecondition(watch.Check(gone, &join)));
 }
 
 // Before anybody has joined, too.
-class AnsweringLearnerTest : public ::testing::TestWithParam<std::optional<v1::JoinRequest>> {};
+class AnsweringLearnerTest : public ::testing::TestWithParam<std::optional<v1::JoinRequest>> {
+ protected:
+  const std::optional<v1::JoinRequest> joined_ = GetParam();
+  const v1::JoinRequest* const join_ = joined_.has_value() ? &*joined_ : nullptr;
+};
 INSTANTIATE_TEST_SUITE_P(LearnerWatchTest, AnsweringLearnerTest,
                          ::testing::Values(JoinAsFour(), std::nullopt));
 
@@ -103,7 +110,7 @@ TEST_P(AnsweringLearnerTest, IsNotAwayThoughItPublishesNothing) {
     absl::Status status;
     for (const absl::Time end = clock.Now() + time; status.ok() && clock.Now() < end;) {
       clock.Advance(absl::Seconds(1));
-      status = watch.Check(absl::UnavailableError("no parameters yet"), GetParam());
+      status = watch.Check(absl::UnavailableError("no parameters yet"), join_);
     }
     return status;
   };
@@ -120,13 +127,12 @@ TEST_P(AnsweringLearnerTest, IsNotAwayWhileNobodyLooks) {
   const absl::Status gone = absl::UnavailableError("gone");
   learner.SetError(gone);
   clock.Advance(2 * kLearnerPatience);
-  EXPECT_EQ(watch.Check(gone, GetParam()), absl::OkStatus())
-      << "it may have been away for a second";
+  EXPECT_EQ(watch.Check(gone, join_), absl::OkStatus()) << "it may have been away for a second";
   clock.Advance(kLearnerPatience - absl::Seconds(1));
-  EXPECT_EQ(watch.Check(gone, GetParam()), absl::OkStatus());
+  EXPECT_EQ(watch.Check(gone, join_), absl::OkStatus());
   clock.Advance(2 * kLearnerPatience);
   learner.SetError(absl::OkStatus());
-  EXPECT_EQ(watch.Check(gone, GetParam()), absl::OkStatus()) << "it is back, when asked";
+  EXPECT_EQ(watch.Check(gone, join_), absl::OkStatus()) << "it is back, when asked";
 }
 
 }  // namespace

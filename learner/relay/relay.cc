@@ -67,7 +67,8 @@ absl::Status Relay::Run(const Event& stop) {
       if (now - last_connected >= kReturnWait) break;
     } else {
       last_connected = clock_->Now();
-      POMPC_RETURN_IF_ERROR(watch.Check(reader_.status(), last_join()));
+      const std::optional<v1::JoinRequest> join = last_join();
+      POMPC_RETURN_IF_ERROR(watch.Check(reader_.status(), join.has_value() ? &*join : nullptr));
     }
   }
   return absl::OkStatus();
