@@ -115,7 +115,7 @@ TEST_F(PolicyLossTest, ReturnAndDivergenceAddUp) {
 }
 
 // The KL has to hold a policy that is wider than its prior against the entropy, whose weight grows
-// with the number of actions; tasks have 1 to 61.
+// with the number of actions; tasks have 1 to 56, TD-M(PC)^2's up to 61.
 class WidePolicyTest : public PolicyLossTest {
  protected:
   // d loss / d (what log std is computed from), where the policy is twice as wide as the prior.

@@ -90,13 +90,13 @@ absl::Status CheckResumable(const v1::RunConfig& saved, const v1::RunConfig& wan
   const std::map<std::string, std::string> defaults = FieldValues(DefaultRunConfig());
   std::vector<std::string> mistakes;
   for (const auto& [path, value] : FieldValues(wanted)) {
-    const auto old_value = old_values.find(path);
-    if (old_value->second == kUnset && defaults.at(path) != kUnset) {
+    const std::string& old_value = old_values.at(path);
+    if (old_value == kUnset && defaults.at(path) != kUnset) {
       POMPC_LOG(WARNING) << "the run was begun by a version without " << path
                          << ", it goes on with " << value;
-    } else if (old_value->second != value && !MayDiffer(path)) {
+    } else if (old_value != value && !MayDiffer(path)) {
       mistakes.push_back(
-          absl::StrCat(path, ": ", value, ", but the run to resume has ", old_value->second));
+          absl::StrCat(path, ": ", value, ", but the run to resume has ", old_value));
     }
   }
   if (mistakes.empty()) return absl::OkStatus();
