@@ -7,10 +7,13 @@
 #include "common/planner/graph_plan.h"
 
 #include <ATen/Context.h>
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -18,7 +21,9 @@
 #include <set>
 #include <string>
 #include <tuple>
+#include <vector>
 
+#include "common/base/thread.h"
 #include "common/model/fused_layers.h"
 #include "common/planner/fused_layer.h"
 #include "common/planner/plan_kernels.h"
@@ -413,6 +418,7 @@ struct Case {
   int heads = 2;
   v1::ModelConfig::PolicyForm form = v1::ModelConfig::TANH_MEAN;
   int latent = 128, mlp = 256;
+  int action = 6;
 };
 
 class PlannerOnGpu {
@@ -421,7 +427,7 @@ class PlannerOnGpu {
                bool certain_policy = false) {
     ModelSpec spec;
     spec.obs_dim = 13;
-    spec.action_dim = 6;
+    spec.action_dim = c.action;
     spec.config.set_latent_dim(c.latent);
     spec.config.set_encoder_dim(64);
     spec.config.set_mlp_dim(c.mlp);
@@ -489,6 +495,15 @@ MppiOptions SmallOptions() {
   return options;
 }
 
+MppiOptions SizesOfARun() {
+  MppiOptions options = SmallOptions();
+  options.config.set_num_samples(512);
+  options.config.set_num_policy_samples(24);
+  options.config.set_num_elites(64);
+  options.config.set_iterations(6);
+  return options;
+}
+
 // The largest difference, in standard deviations of the values.
 double RelativeError(const at::Tensor& actual, const at::Tensor& expected) {
   return MaxError(actual, expected) / expected.std().item<double>();
@@ -522,11 +537,7 @@ TEST_F(GraphPlanTest, ValuesItsSequencesLikeTheOperators) {
 // Sizes and numbers of a training run, again and again: kernels of several streams run side by
 // side, and tiles of rows do not come out even.
 TEST_F(GraphPlanTest, PlansForManyObservationsInBothModes) {
-  MppiOptions options = SmallOptions();
-  options.config.set_num_samples(512);
-  options.config.set_num_policy_samples(24);
-  options.config.set_num_elites(64);
-  options.config.set_iterations(6);
+  const MppiOptions options = SizesOfARun();
   for (const auto kind : {v1::ModelConfig::V, v1::ModelConfig::Q}) {
     PlannerOnGpu t({v1::BF16, kind, 2, v1::ModelConfig::TANH_MEAN, 512, 512}, options, gpu_,
                    /*certain_policy=*/true);
@@ -541,6 +552,91 @@ TEST_F(GraphPlanTest, PlansForManyObservationsInBothModes) {
         const GraphPlanner::Trace trace = t.graphs().LastTrace(batch);
         EXPECT_LE(RelativeError(trace.value, t.Values(obs, trace.actions)), 0.25);
       }
+    }
+  }
+}
+
+// Values by the operators with the two of `heads` heads that fit best: those that were drawn.
+double ErrorWithDrawnHeads(const PlannerOnGpu& t, const at::Tensor& obs,
+                           const GraphPlanner::Trace& trace, int64_t heads) {
+  double error = kInfinity;
+  for (int64_t i = 0; i < heads; ++i) {
+    for (int64_t j = i + 1; j < heads; ++j) {
+      error = std::min(error, RelativeError(trace.value, t.Values(obs, trace.actions, {i, j})));
+    }
+  }
+  return error;
+}
+
+// Actions after which the layers' inputs fill no stage, as those of humanoids and dogs; heads that
+// are gathered, and heads that are not.
+TEST_F(GraphPlanTest, PlansForLargeActions) {
+  for (const auto& [kind, heads] :
+       {std::pair(v1::ModelConfig::V, 2), std::pair(v1::ModelConfig::Q, 5)}) {
+    for (const int action : {21, 38}) {
+      PlannerOnGpu t({v1::BF16, kind, heads, v1::ModelConfig::TANH_MEAN, 512, 512, action},
+                     SizesOfARun(), gpu_, /*certain_policy=*/true);
+      for (const int64_t batch : {1, 16, 64}) {
+        SCOPED_TRACE(testing::Message()
+                     << "kind " << kind << " action " << action << " batch " << batch);
+        const at::Tensor obs = Normal({batch, 13});
+        for (uint64_t seed = 0; seed < 30; ++seed) {
+          ASSERT_TRUE(t.graphs().Plan({obs, {}, PlanMode::kAct}, seed, nullptr).ok());
+        }
+        EXPECT_LE(ErrorWithDrawnHeads(t, obs, t.graphs().LastTrace(batch), heads), 0.25);
+      }
+    }
+  }
+}
+
+// Another thread's small kernels, which come first, take multiprocessors from clusters at any time
+// and write through their caches: plans are equal bit by bit to those made alone.
+TEST_F(GraphPlanTest, PlansBesideKernelsThatComeFirst) {
+  const at::Tensor numbers = at::zeros({1 << 16}, gpu_);
+  const c10::cuda::CUDAStream first = c10::cuda::getStreamFromPool(/*isHighPriority=*/true);
+  at::cuda::CUDAGraph small;
+  {
+    numbers.sum().item<float>();  // What is above is in place.
+    const c10::cuda::CUDAStreamGuard guard(first);
+    numbers.add_(1);  // Loads the kernel.
+    first.synchronize();
+    small.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+    for (int i = 0; i < 50; ++i) numbers.add_(1);
+    small.capture_end();
+  }
+  for (const auto& [kind, heads] :
+       {std::pair(v1::ModelConfig::V, 2), std::pair(v1::ModelConfig::Q, 5)}) {
+    PlannerOnGpu t({v1::BF16, kind, heads, v1::ModelConfig::TANH_MEAN, 512, 512, 38}, SizesOfARun(),
+                   gpu_);
+    for (const int64_t batch : {1, 16, 64}) {
+      SCOPED_TRACE(testing::Message() << "kind " << kind << " batch " << batch);
+      const at::Tensor obs = Normal({batch, 13});
+      const auto plans = [&] {
+        std::vector<at::Tensor> results;
+        for (uint64_t seed = 0; seed < 30; ++seed) {
+          const auto plan = t.graphs().Plan({obs, {}, PlanMode::kAct}, seed, nullptr);
+          EXPECT_TRUE(plan.ok()) << plan.status();
+          if (plan.ok()) results.push_back(at::cat({plan->action, plan->mean, plan->prior_std}, 1));
+        }
+        return at::stack(results);
+      };
+      const at::Tensor alone = plans();
+      std::atomic<bool> done = false;
+      std::atomic<int> replays = 0;
+      Thread beside("beside", [&] {
+        const c10::cuda::CUDAStreamGuard guard(first);
+        while (!done) {
+          small.replay();
+          first.synchronize();
+          ++replays;
+        }
+      });
+      const at::Tensor together = plans();
+      done = true;
+      beside.Join();
+      EXPECT_GT(replays.load(), 0);
+      EXPECT_TRUE(at::isfinite(alone).all().item<bool>());
+      EXPECT_TRUE(at::equal(alone, together));
     }
   }
 }
