@@ -170,7 +170,7 @@ struct Block {
   __device__ void InitialiseBarriers(int lane) const {
     if (lane < a.stages) {
       Initialise(&shared.full[lane], 1);
-      Initialise(&shared.empty[lane], kBlocks);
+      Initialise(&shared.empty[lane], 4);  // By the warps that read what this block fetches.
     }
     if (lane < a.input_tiles) Initialise(&shared.weights[lane], 1);
     if (lane < kConsumers) {
@@ -229,12 +229,12 @@ struct Block {
     constexpr int kAhead = 2;  // Stages whose products may be under way when the next one's start.
     int stage = job.stage(), phase = job.phase();
     int oldest = stage;  // Not yet free.
-    // Warp b of a warpgroup tells block b that a stage is free: a product is all four warps', and
-    // has ended for all of them.
-    const bool first_lane = at.quad == 0 && at.q == 0, tells = at.quarter < kBlocks && first_lane;
-    const uint32_t empty = InBlock(Address(shared.empty), at.quarter);
+    // A warp multiplies 16 rows of a stage, and tells the block that fetched them when it is
+    // through with them: that others of its warpgroup are as far, nobody promises.
+    const bool first_lane = at.quad == 0 && at.q == 0;
+    const uint32_t empty = InBlock(Address(shared.empty), at.quarter * kBlocks / 4);
     const auto free_oldest = [&] {
-      if (tells) ArriveIn(empty + 8 * oldest);
+      if (first_lane) ArriveIn(empty + 8 * oldest);
       if (++oldest == a.stages) oldest = 0;
     };
     const uint64_t first_x = Descriptor(stages), first_w = Descriptor(weights);
