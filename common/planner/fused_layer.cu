@@ -194,16 +194,17 @@ struct Block {
     }
   }
 
-  // One thread for each column.
+  // One thread for each column. Comes before WaitForKernelBefore(), so from L2: what this
+  // multiprocessor has in L1 may be older.
   __device__ void LoadVectors(int column) const {
     if constexpr (kOutput == Output::kDecoded) {
       // Bins that are not there weigh nothing.
-      shared.gain[column] = column < a.decode.bins ? a.decode.bias[column] : -INFINITY;
+      shared.gain[column] = column < a.decode.bins ? __ldcg(a.decode.bias + column) : -INFINITY;
     } else {
       // A head's rows have the same.
       const int64_t from = Offset(a.norm.norm_groups, head * a.rows) + FirstColumn() + column;
-      shared.gain[column] = kLog2E * a.norm.gain[from];
-      shared.shift[column] = kLog2E * a.norm.shift[from];
+      shared.gain[column] = kLog2E * __ldcg(a.norm.gain + from);
+      shared.shift[column] = kLog2E * __ldcg(a.norm.shift + from);
     }
   }
 
