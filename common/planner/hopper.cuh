@@ -51,13 +51,23 @@ inline __device__ void ArriveIn(uint32_t barrier_in_block) {
   asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier_in_block) : "memory");
 }
 
+// A wait of 13 to 17 seconds (three to four times 2^32 ns) will not end: a kernel that hangs
+// becomes an error of the device.
 inline __device__ void Wait(uint64_t* barrier, int phase) {
   asm volatile(
       "{\n"
-      ".reg .pred p;\n"
+      ".reg .pred p, q;\n"
+      ".reg .u32 start, now;\n"
+      "mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
+      "@p bra done;\n"
+      "mov.u32 start, %%globaltimer_hi;\n"
       "again: mbarrier.try_wait.parity.shared::cta.b64 p, [%0], %1;\n"
       "@p bra done;\n"
-      "bra again;\n"
+      "mov.u32 now, %%globaltimer_hi;\n"
+      "sub.u32 now, now, start;\n"
+      "setp.lt.u32 q, now, 4;\n"
+      "@q bra again;\n"
+      "trap;\n"
       "done:\n"
       "}" ::"r"(Address(barrier)),
       "r"(phase)
