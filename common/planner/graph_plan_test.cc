@@ -119,8 +119,9 @@ TEST_F(GraphPlanTest, NormalisesRows) {
 
 TEST_F(GraphPlanTest, RefusedLaunchesAreErrors) {
   RefitArgs args = {};  // Of no observations: a grid without blocks.
-  EXPECT_EQ(RefitElites(args, Current()), cudaErrorInvalidConfiguration);
-  EXPECT_EQ(cudaGetLastError(), cudaErrorInvalidConfiguration);  // And nobody else finds it.
+  const cudaError_t error = RefitElites(args, Current());
+  EXPECT_NE(error, cudaSuccess);
+  EXPECT_EQ(cudaGetLastError(), error);  // And nobody else finds it.
 }
 
 TEST_F(GraphPlanTest, DecodesDiscountedSums) {
@@ -550,7 +551,13 @@ TEST_F(GraphPlanTest, PlansForManyObservationsInBothModes) {
           ASSERT_TRUE(t.graphs().Plan({obs, {}, mode}, seed, nullptr).ok());
         }
         const GraphPlanner::Trace trace = t.graphs().LastTrace(batch);
-        EXPECT_LE(RelativeError(trace.value, t.Values(obs, trace.actions)), 0.25);
+        const at::Tensor expected = t.Values(obs, trace.actions);
+        const double rms = (trace.value - expected).square().mean().sqrt().item<double>() /
+                           expected.std().item<double>();
+        std::printf("kind %d batch %d: error %.2g standard deviations, at most %.2g\n", kind,
+                    static_cast<int>(batch), rms, RelativeError(trace.value, expected));
+        EXPECT_LE(rms, 0.05);
+        EXPECT_LE(RelativeError(trace.value, expected), 0.5);
       }
     }
   }
