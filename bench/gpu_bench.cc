@@ -4,11 +4,11 @@
 //
 // Networks of 5M parameters, batch 256, sizes of dog-run and walker-run. "ready": the batch lies on
 // the GPU. "replay": each batch is drawn from a replay table of this process, copied to the GPU and
-// used, as in the learner. "one by one": the host launches each kernel. "data_parallel": N GPUs
-// share each batch, which lies in the host's memory and is copied every time. Medians of five
-// rounds of S seconds (default 1); "host us" is the CPU time of the calling thread for an update.
-// --only: rows whose name contains TEXT. --profile: instead, the kernels of an update by their
-// share of its time.
+// used, as in the learner. "one by one": the host launches each kernel. "ahead": plans of
+// learner.reanalyze_ahead are made beside the updates. "data_parallel": N GPUs share each batch,
+// which lies in the host's memory and is copied every time. Medians of five rounds of S seconds
+// (default 1); "host us" is the CPU time of the calling thread for an update. --only: rows whose
+// name contains TEXT. --profile: instead, the kernels of an update by their share of its time.
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <cuda_runtime_api.h>
@@ -42,6 +42,7 @@
 #include "learner/core/updater.h"
 #include "learner/service/batch_stager.h"
 #include "learner/service/parallel_updater.h"
+#include "learner/service/reanalyzer.h"
 #include "learner/service/run_schedule.h"
 #include "replay/client/local_sampler.h"
 #include "replay/server/replay.h"
@@ -167,8 +168,8 @@ class UpdateBench {
  public:
   UpdateBench(const v1::RunConfig& config, const Task& task, bool record, FilledReplay* replay)
       : replay_(replay),
-        stager_({config.learning().window(), config.learning().batch_size(), SizesOf(task)},
-                at::kCUDA) {
+        shape_({config.learning().window(), config.learning().batch_size(), SizesOf(task)}),
+        stager_(shape_, at::kCUDA) {
     UpdaterOptions options;
     options.obs_dim = task.obs;
     options.action_dim = task.action;
@@ -179,6 +180,11 @@ class UpdateBench {
     auto updater = Updater::Create(config, options);
     POMPC_CHECK_OK(updater.status());
     updater_ = *std::move(updater);
+    if (config.learner().reanalyze_ahead()) {
+      auto reanalyzer = Reanalyzer::Create(config, shape_, at::kCUDA, RealClock());
+      POMPC_CHECK_OK(reanalyzer.status());
+      reanalyzer_ = *std::move(reanalyzer);
+    }
     const int64_t steps = config.learning().window(), windows = config.learning().batch_size();
     batch_ = {at::randn({steps + 1, windows, task.obs}, kGpu),
               at::rand({steps, windows, task.action}, kGpu) * 2 - 1,
@@ -196,13 +202,29 @@ class UpdateBench {
       Check(updater_->Update(request, batch_, noise_));
       return;
     }
-    POMPC_CHECK_OK(replay_->sampler().Next(RealClock()->Now() + absl::Seconds(10), &columns_));
+    if (reanalyzer_ != nullptr && !has_ahead_) {
+      Draw(ahead_);
+      POMPC_CHECK_OK(reanalyzer_->Start(*updater_->parameters(), ahead_, 1));
+      has_ahead_ = true;
+    }
+    if (reanalyzer_ != nullptr && updater_->ReanalyzeDue()) {
+      const absl::StatusOr<Reanalyzer::Result> plans = reanalyzer_->Finish();
+      POMPC_CHECK_OK(plans.status());
+      request.reanalyzed = plans->prior;
+      std::swap(columns_, ahead_);
+      has_ahead_ = false;
+    } else {
+      Draw(columns_);
+    }
     absl::StatusOr<Batch> batch = stager_.Stage(columns_);
     POMPC_CHECK_OK(batch.status());
     Check(updater_->Update(request, *batch, noise_));
   }
 
  private:
+  void Draw(ColumnBatch& columns) {
+    POMPC_CHECK_OK(replay_->sampler().Next(RealClock()->Now() + absl::Seconds(10), &columns));
+  }
   static void Check(const absl::StatusOr<UpdateResult>& result) {
     POMPC_CHECK_OK(result.status());
     if (!result->stats.has_value()) return;
@@ -212,11 +234,14 @@ class UpdateBench {
   }
 
   FilledReplay* const replay_;
+  const BatchShape shape_;
   BatchStager stager_;
   std::unique_ptr<Updater> updater_;
   Batch batch_;
-  ColumnBatch columns_;
+  ColumnBatch columns_, ahead_;
+  bool has_ahead_ = false;
   GeneratorNoise noise_{1, kGpu};
+  std::unique_ptr<Reanalyzer> reanalyzer_;  // Of "ahead" alone.
 };
 
 struct Algorithm {
@@ -265,6 +290,23 @@ void RunUpdates(const Arguments& arguments) {
         std::printf("%s %.0f | %.0f |\n", row.c_str(), speed.per_second, 1e6 * speed.host_seconds);
         std::fflush(stdout);
       }
+    }
+  }
+}
+
+void RunUpdatesBesidePlans(const Arguments& arguments) {
+  std::printf("\n| updates beside plans | sizes | updates/s | host us |\n|---|---|---|---|\n");
+  for (const Task& task : kTasks) {
+    for (const Algorithm& algorithm : {kAlgorithms[3], kAlgorithms[4]}) {
+      const std::string row = absl::StrCat("| ahead ", algorithm.name, " | ", task.name, " |");
+      if (!absl::StrContains(row, arguments.only)) continue;
+      v1::RunConfig config = ConfigOf(algorithm, "TF32");
+      config.mutable_learner()->set_reanalyze_ahead(true);
+      FilledReplay replay(config, task);
+      UpdateBench bench(config, task, /*record=*/true, &replay);
+      const Speed speed = Measure([&] { bench.Update(); }, arguments.seconds);
+      std::printf("%s %.0f | %.0f |\n", row.c_str(), speed.per_second, 1e6 * speed.host_seconds);
+      std::fflush(stdout);
     }
   }
 }
@@ -393,6 +435,7 @@ int Main(const Arguments& arguments) {
     RunProfile(arguments);
   } else {
     RunUpdates(arguments);
+    RunUpdatesBesidePlans(arguments);
     RunDataParallel(arguments);
     RunPlans(arguments);
   }
