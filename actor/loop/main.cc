@@ -55,6 +55,8 @@ struct Flags {
 };
 
 absl::StatusOr<v1::GetConfigResponse> AskForConfig(const Flags& flags, const ActingPeers& peers) {
+  POMPC_LOG(INFO) << "asking for the run's config learner=" << flags.learner
+                  << " for=" << kFirstAnswerPatience;
   absl::StatusOr<v1::GetConfigResponse> run =
       AskLearner(*peers.stop, peers.clock, peers.clock->Now() + kFirstAnswerPatience,
                  [&](absl::Time deadline) { return peers.learner->GetConfig(deadline); });

@@ -205,8 +205,16 @@ TEST(MetricsServerTest, TakenAddressIsUnavailableAndNamed) {
   const absl::Status second = MetricsServer::Start(address, &metrics, health).status();
   EXPECT_EQ(second.code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(second.message()), HasSubstr(address));
-  EXPECT_EQ(MetricsServer::Start("localhost", &metrics, health).status().code(),
-            absl::StatusCode::kUnavailable);
+}
+
+TEST(MetricsServerTest, RefusesWhatIsNoAddressOfANetwork) {
+  MetricsRegistry metrics;
+  for (const char* address : {"localhost", "localhost:99999", "unix:/tmp/metrics"}) {
+    const absl::Status refused =
+        MetricsServer::Start(address, &metrics, [] { return absl::OkStatus(); }).status();
+    EXPECT_EQ(refused.code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(std::string(refused.message()), HasSubstr(address));
+  }
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "common/base/address.h"
 
 namespace pompc {
 namespace {
@@ -32,6 +33,13 @@ std::string Response(absl::string_view code, absl::string_view type, absl::strin
 absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
     const std::string& address, const MetricsRegistry* registry,
     std::function<absl::Status()> health) {
+  absl::Status valid = CheckAddress(address);
+  if (valid.ok() && IsUnixSocket(address)) {
+    valid = absl::InvalidArgumentError(absl::StrCat(address, " is none of a network"));
+  }
+  if (!valid.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("cannot serve metrics: ", valid.message()));
+  }
   std::unique_ptr<MetricsServer> server(new MetricsServer(registry, std::move(health)));
   const absl::Status listens = server->Listen(address);
   if (!listens.ok()) {
@@ -53,16 +61,13 @@ MetricsServer::~MetricsServer() {
 }
 
 absl::Status MetricsServer::Listen(const std::string& address) {
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos) return absl::InvalidArgumentError("no port");
-  absl::string_view host = absl::string_view(address).substr(0, colon);
-  if (absl::ConsumePrefix(&host, "[")) absl::ConsumeSuffix(&host, "]");  // An IPv6 address.
+  const HostPort parts = SplitAddress(address);
   addrinfo hints = {};
   hints.ai_flags = AI_NUMERICSERV;
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
-  const int error = getaddrinfo(host.empty() ? "0.0.0.0" : std::string(host).c_str(),
-                                address.c_str() + colon + 1, &hints, &found);
+  const int error = getaddrinfo(parts.host.empty() ? "0.0.0.0" : parts.host.c_str(),
+                                parts.port.c_str(), &hints, &found);
   if (error != 0) return absl::InvalidArgumentError(gai_strerror(error));
   const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, freeaddrinfo);
 

@@ -25,7 +25,8 @@ class MetricsServer {
  public:
   // Listens on `address`, "host:port" or ":port" for every interface; port 0 takes a free one.
   // `health` is called from that thread for every /healthz, which answers 200 if it says OK, else
-  // 503 with the status as text. UNAVAILABLE: cannot listen there. `registry` must outlive the
+  // 503 with the status as text. INVALID_ARGUMENT: as CheckAddress(), or a Unix socket.
+  // UNAVAILABLE: cannot listen there. `registry` must outlive the
   // server.
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& address,
                                                               const MetricsRegistry* registry,

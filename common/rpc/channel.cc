@@ -3,6 +3,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/address.h"
 #include "common/base/status_macros.h"
 #include "common/rpc/diagnosis.h"
 #include "common/rpc/keep_alive.h"
@@ -78,7 +79,7 @@ std::shared_ptr<grpc::Channel> CreateChannel(const std::string& address,
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const std::string& address,
                                                            const RpcSecurity& security) {
-  POMPC_RETURN_IF_ERROR(security.CheckClient(address));
+  POMPC_RETURN_IF_ERROR(security.CheckClient(address.substr(0, address.find('#'))));
   return CreateChannel(address, security);
 }
 

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "common/base/address.h"
 #include "common/base/file.h"
 #include "common/base/status_macros.h"
 #include "common/rpc/openssl_ptr.h"
@@ -32,8 +33,6 @@ constexpr char kScheme[] = "Bearer ";
 
 using X509Ptr = OpensslPtr<X509, X509_free>;
 using KeyPtr = OpensslPtr<EVP_PKEY, EVP_PKEY_free>;
-
-bool IsUnixSocket(const std::string& address) { return address.starts_with("unix:"); }
 
 // Whether only programs of this machine get there. Of host names only "localhost".
 bool StaysOnThisMachine(const std::string& address) {
@@ -213,6 +212,7 @@ std::shared_ptr<grpc::experimental::CertificateProviderInterface> WatchFiles(
 }  // namespace
 
 absl::Status RpcSecurity::CheckServer(const std::string& address) const {
+  POMPC_RETURN_IF_ERROR(CheckAddress(address));
   if (IsUnixSocket(address)) return absl::OkStatus();
   if (certificate_file.empty() && !ca_file.empty()) {
     return absl::InvalidArgumentError(
@@ -236,6 +236,7 @@ absl::Status RpcSecurity::CheckServer(const std::string& address) const {
 }
 
 absl::Status RpcSecurity::CheckClient(const std::string& address) const {
+  POMPC_RETURN_IF_ERROR(CheckAddress(address));
   if (IsUnixSocket(address)) return absl::OkStatus();
   if (ca_file.empty() && !certificate_file.empty()) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -247,17 +248,6 @@ absl::Status RpcSecurity::CheckClient(const std::string& address) const {
                                                    address, " without TLS: give --tls-ca"));
   }
   return CheckFiles(*this);
-}
-
-HostPort SplitAddress(const std::string& address) {
-  if (IsUnixSocket(address)) return {};
-  const size_t colon = address.rfind(':');
-  if (colon == std::string::npos) return {.host = address, .port = ""};
-  std::string host = address.substr(0, colon);
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') {
-    host = host.substr(1, host.size() - 2);
-  }
-  return {.host = std::move(host), .port = address.substr(colon + 1)};
 }
 
 std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const RpcSecurity& security,

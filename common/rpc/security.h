@@ -35,19 +35,13 @@ struct RpcSecurity {
   // How old what is known of the certificate files may get.
   absl::Duration reload_every = absl::Minutes(1);
 
-  // Reads the files. INVALID_ARGUMENT: what is wrong with which one, and what to do: a combination
-  // that makes no sense, no file, no certificate, key or token in it, a certificate that has
-  // expired, a key of another certificate; for a server that it would listen beyond this machine
-  // without TLS; for a client that it would send its token there without TLS.
+  // Reads the files. INVALID_ARGUMENT: as CheckAddress(); what is wrong with which file, and what
+  // to do: a combination that makes no sense, no file, no certificate, key or token in it, a
+  // certificate that has expired, a key of another certificate; for a server that it would listen
+  // beyond this machine without TLS; for a client that it would send its token there without TLS.
   absl::Status CheckServer(const std::string& address) const;
   absl::Status CheckClient(const std::string& address) const;
 };
-
-// Host and port of an address: "host:port" or "[IPv6]:port". Of "unix:PATH" both are empty.
-struct HostPort {
-  std::string host, port;
-};
-HostPort SplitAddress(const std::string& address);
 
 // Of what has passed the check. Never null.
 std::shared_ptr<grpc::ServerCredentials> MakeServerCredentials(const RpcSecurity& security,

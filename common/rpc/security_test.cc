@@ -309,6 +309,18 @@ TEST_F(SecurityTest, ListeningBeyondThisMachineNeedsTlsOrConsent) {
   }
 }
 
+TEST_F(SecurityTest, RefusesWhatIsNoAddress) {
+  for (const char* address : {"learner", "127.0.0.1:65536", "127.0.0.1:", "unix:"}) {
+    for (const absl::Status& refused :
+         {RpcSecurity().CheckServer(address), RpcSecurity().CheckClient(address),
+          OpenChannel(absl::StrCat(address, "#table"), {}).status()}) {
+      EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
+      EXPECT_THAT(std::string(refused.message()), HasSubstr(address));
+    }
+  }
+  EXPECT_TRUE(OpenChannel("127.0.0.1:7000#table", {}).ok());
+}
+
 TEST_F(SecurityTest, BadFilesAreNamed) {
   Write("empty", "\n");
   Write("control", "al\x01pha\n");

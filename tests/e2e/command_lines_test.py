@@ -62,6 +62,15 @@ def main():
     expect_refusal("learning.batch_size", "pompc-learner", "--run-dir", folder / "run", "--set",
                    "learning.batch_sise=12")
     expect_refusal("learner.device", "pompc-learner", "--run-dir", folder / "run", "--set", "learner.device=cuda:99")
+    for command in [["pompc-actor", "--learner", "nowhere"], ["pompc-relay", "--upstream", "nowhere", "--listen", ":0"],
+                    ["pompc-actor", "--learner", "localhost:1", "--metrics-listen", "nowhere"],
+                    ["pompc-replay", "--listen", "nowhere", "--metrics-listen", ":0"],
+                    ["pompc-replay", "--metrics-listen", "nowhere"],
+                    ["pompc-learner", "--run-dir", folder / "run", "--listen", "nowhere"],
+                    ["pompc-learner", "--run-dir", folder / "run", "--replay", "localhost:1,nowhere"],
+                    ["pompc", "copy-journal", "--replay", "nowhere", "--name", "copy"]]:
+        expect_refusal('"nowhere" is no address', *command)
+    expect_refusal("0 to 65535", "pompc-replay", "--listen", "127.0.0.1:99999", "--metrics-listen", "127.0.0.1:0")
     certificate = ["--tls-cert", folder / "missing.pem", "--tls-key", folder / "missing.pem"]
     expect_refusal("missing.pem", "pompc-replay", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0",
                    *certificate)
