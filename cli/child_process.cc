@@ -80,10 +80,10 @@ const std::optional<ChildProcess::End>& ChildProcess::Poll() {
   int status = 0;
   if (end_.has_value() || waitpid(pid_, &status, WNOHANG) != pid_) return end_;
   if (WIFEXITED(status)) {
-    end_ = End{WEXITSTATUS(status) == 0, absl::StrCat("exit code ", WEXITSTATUS(status))};
+    end_ = End{WEXITSTATUS(status), absl::StrCat("exit code ", WEXITSTATUS(status))};
   } else {
     const int signal = WTERMSIG(status);
-    end_ = End{false, absl::StrCat("killed by signal ", signal, " (", strsignal(signal), ")")};
+    end_ = End{-1, absl::StrCat("killed by signal ", signal, " (", strsignal(signal), ")")};
   }
   return end_;
 }

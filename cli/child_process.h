@@ -33,7 +33,7 @@ class ChildProcess {
   // What became of it, once it has ended: "exit code 1", "killed by signal 9 (Killed)". Does not
   // block.
   struct End {
-    bool clean = false;  // Exit code 0.
+    int code = -1;  // Exit code; -1: a signal ended it.
     std::string what;
   };
   const std::optional<End>& Poll();

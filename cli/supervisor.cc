@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "common/base/exit_status.h"
 #include "common/base/file.h"
 #include "common/base/status_macros.h"
 
@@ -30,6 +31,7 @@ absl::Status Supervisor::Start(Entry& entry, bool again) {
   POMPC_ASSIGN_OR_RETURN(ChildProcess process,
                          ChildProcess::Start(entry.child.argv, LogPath(entry.child.name)));
   if (again) {
+    entry.started_again = true;
     ++restarts_;
     report_(absl::StrCat(entry.child.name, " started again (pid ", process.pid(), ")"));
   }
@@ -41,23 +43,30 @@ absl::Status Supervisor::Start(Entry& entry, bool again) {
 absl::Status Supervisor::HandleEnd(Entry& entry) {
   const ChildProcess::End end = *entry.process->Poll();
   entry.process.reset();
-  if (end.clean && entry.child.may_leave) {
+  if (end.code == 0 && entry.child.may_leave) {
     entry.left = true;
     return absl::OkStatus();
   }
+  const std::string log = LogPath(entry.child.name);
   const absl::Time now = clock_->Now();
-  if (now - entry.started > kHealthyAfter) entry.failures = 0;
+  const bool healthy = now - entry.started > kHealthyAfter;
+  if (end.code == kWrongCommandLine && !healthy && !entry.started_again) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s cannot do what it was told (%s)\nThe end of %s:\n%s", entry.child.name,
+                        end.what, log, TailOfFile(log, 12)));
+  }
+  if (healthy) entry.failures = 0;
   ++entry.failures;
   if (entry.failures >= kMaxFailures) {
-    return absl::AbortedError(absl::StrFormat(
-        "%s failed %d times in a row (%s)\nThe end of %s:\n%s", entry.child.name, entry.failures,
-        end.what, LogPath(entry.child.name), TailOfFile(LogPath(entry.child.name), 12)));
+    return absl::AbortedError(
+        absl::StrFormat("%s failed %d times in a row (%s)\nThe end of %s:\n%s", entry.child.name,
+                        entry.failures, end.what, log, TailOfFile(log, 12)));
   }
   const absl::Duration backoff =
       std::min(absl::Seconds(1 << (entry.failures - 1)), kLongestBackoff);
   entry.restart_at = now + backoff;
   report_(absl::StrFormat("%s ended: %s; next try in %s (log: %s)", entry.child.name, end.what,
-                          absl::FormatDuration(backoff), LogPath(entry.child.name)));
+                          absl::FormatDuration(backoff), log));
   return absl::OkStatus();
 }
 

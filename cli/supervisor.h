@@ -1,7 +1,8 @@
 // Supervisor: keeps a set of child processes running.
 //
 // A child that ends without having been asked to is started again, after 1, 2, 4... 30 seconds; one
-// that fails kMaxFailures times in a row, each time within a minute of its start, is given up.
+// that fails kMaxFailures times in a row, each time within a minute of its start, is given up, and
+// so is one that says within a minute of its first start that it was given what cannot be.
 // Thread-safety: none; used from one thread.
 #ifndef POMPC_CLI_SUPERVISOR_H_
 #define POMPC_CLI_SUPERVISOR_H_
@@ -35,8 +36,9 @@ class Supervisor {
   // Starts it. NOT_FOUND or its like: it cannot be started.
   absl::Status Add(Child child);
 
-  // Notices ends, restarts what is due. ABORTED: a child was given up; the first line of the
-  // message says so, those below are the last of its log.
+  // Notices ends, restarts what is due. A child was given up: ABORTED, or INVALID_ARGUMENT where it
+  // was given what cannot be; the first line of the message says so, those below are the last of
+  // its log.
   absl::Status Tick();
 
   // Whether this child has left for good with exit code 0.
@@ -59,6 +61,7 @@ class Supervisor {
     absl::Time started;
     absl::Time restart_at;
     int failures = 0;  // In a row.
+    bool started_again = false;
     bool left = false;
   };
 

@@ -78,6 +78,46 @@ TEST_F(SupervisorTest, CrashedChildIsStartedAgain) {
               ElementsAre(HasSubstr("a ended: exit code 3"), HasSubstr("a started again")));
 }
 
+TEST_F(SupervisorTest, WhatFailsAgainAndAgainIsGivenUp) {
+  FakeClock clock;
+  Supervisor supervisor(dir_, &clock, [](const std::string&) {});
+  ASSERT_TRUE(supervisor.Add({"a", Shell("echo no luck; exit 3")}).ok());
+  absl::Status end;
+  const absl::Time deadline = RealClock()->Now() + absl::Seconds(20);
+  while (end.ok() && RealClock()->Now() < deadline) {
+    end = supervisor.Tick();
+    clock.Advance(absl::Milliseconds(20));
+    RealClock()->SleepUntil(RealClock()->Now() + absl::Milliseconds(2));
+  }
+  EXPECT_EQ(end.code(), absl::StatusCode::kAborted);
+  EXPECT_THAT(std::string(end.message()), HasSubstr("a failed 5 times in a row (exit code 3)"));
+  EXPECT_THAT(std::string(end.message()), HasSubstr("\nno luck"));
+  EXPECT_EQ(supervisor.restarts(), Supervisor::kMaxFailures - 1);
+}
+
+TEST_F(SupervisorTest, WhatCannotDoWhatItWasToldIsGivenUpAtOnce) {
+  Supervisor supervisor = Make();
+  ASSERT_TRUE(supervisor.Add({"a", Shell("echo no such device; exit 2")}).ok());
+  const absl::Status end = TickUntil(supervisor, [] { return false; });
+  EXPECT_EQ(end.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(end.message()), HasSubstr("a cannot do what it was told"));
+  EXPECT_THAT(std::string(end.message()), HasSubstr("\nno such device"));
+  EXPECT_EQ(supervisor.restarts(), 0);
+}
+
+// Then it could at first.
+TEST_F(SupervisorTest, ExitCodeTwoAfterARestartIsAFailureLikeOthers) {
+  Supervisor supervisor = Make();
+  ASSERT_TRUE(
+      supervisor
+          .Add({"a",
+                Shell("mkdir " + dir_ + "/1 && exit 3; mkdir " + dir_ + "/2 && exit 2; exit 0"),
+                true})
+          .ok());
+  EXPECT_TRUE(TickUntil(supervisor, [&] { return supervisor.HasLeft("a"); }).ok());
+  EXPECT_EQ(supervisor.restarts(), 2);
+}
+
 TEST_F(SupervisorTest, KilledChildIsReportedBySignal) {
   Supervisor supervisor = Make();
   ASSERT_TRUE(supervisor.Add({"a", Shell("kill -9 $$"), true}).ok());

@@ -1,5 +1,5 @@
-// Command lines, and the exit statuses that they and what they ask for lead to: the same for all
-// programs. For main.cc files alone: programs have CLI11 and POMPC_VERSION (cmake/Rooms.cmake).
+// Command lines, read alike by all programs. For main.cc files alone: programs have CLI11 and
+// POMPC_VERSION (cmake/Rooms.cmake).
 #ifndef POMPC_COMMON_BASE_COMMAND_LINE_H_
 #define POMPC_COMMON_BASE_COMMAND_LINE_H_
 
@@ -8,13 +8,9 @@
 #include <vector>
 
 #include "CLI/CLI.hpp"
-#include "absl/status/status.h"
+#include "common/base/exit_status.h"
 
 namespace pompc {
-
-// Exit status of a program that was given what cannot be: a wrong command line, a config out of
-// range, a certificate that is none; also by another program: a row or snapshot that is refused.
-inline constexpr int kWrongCommandLine = 2;
 
 // Reads the command line of the program that `app` has the name of, and adds --version to it. The
 // exit status if there is nothing left to do: 0 after --help and --version, which are answered on
@@ -36,12 +32,6 @@ inline std::optional<int> ParseCommandLine(CLI::App* app, int argc, char** argv)
     return app->exit(e) == 0 ? 0 : kWrongCommandLine;
   }
   return std::nullopt;
-}
-
-// Of a program that ends with `status`: INVALID_ARGUMENT is what cannot be.
-inline int ExitStatus(const absl::Status& status) {
-  if (status.ok()) return 0;
-  return absl::IsInvalidArgument(status) ? kWrongCommandLine : 1;
 }
 
 }  // namespace pompc

@@ -53,13 +53,15 @@ def end(out, code):
 
 
 def stop_before_the_first_checkpoint():
-    """There never is one by a learner on a GPU that no machine has."""
+    """There never is one by a learner that cannot have its journal."""
     global train
-    train, out = start("early", "--config", folder / "run.textproto", "--run-dir", run,
-                       "--set", "learner.device=cuda:99")
-    wait_for("the learner fails", lambda: "learner ended: exit code 2" in out.read_text())
+    run.mkdir()
+    (run / "journal").write_text("in its way")
+    train, out = start("early", "--config", folder / "run.textproto", "--run-dir", run)
+    wait_for("the learner fails", lambda: "learner ended: exit code 1" in out.read_text())
     train.send_signal(signal.SIGINT)
     text = end(out, 130)
+    (run / "journal").unlink()
     again = f"pompc train --config {run}/config.textproto --run-dir {run}\n"
     expect("Too early for a checkpoint" in text and again in text and "--resume" not in text and
            "checkpoint.safetensors" not in text and "writes a checkpoint" not in text, f"the summary: {text}")
@@ -90,12 +92,13 @@ def ask_to_leave(out, *names):
 
 
 def expect_failure(failing, out):
-    """Of a run whose learner cannot start."""
+    """Of a run whose learner cannot start: it is not tried again."""
     failing.wait(timeout=max(1, DEADLINE - time.monotonic()))
     text = out.read_text()
-    told, _, reason = text.partition("Stopping: learner failed 5 times in a row (exit code 2)\n")
-    expect(failing.returncode == 1 and told and "pompc: learner failed 5 times in a row" in reason and
-           "learner.device: cannot use" in reason, f"a learner that fails: {failing.returncode} {text}")
+    told, _, reason = text.partition("Stopping: learner cannot do what it was told (exit code 2)\n")
+    expect(failing.returncode == 2 and told and "pompc: learner cannot do what it was told" in reason and
+           "learner.device: cannot use" in reason and "started again" not in text,
+           f"a learner that fails: {failing.returncode} {text}")
 
 
 def main():
