@@ -49,7 +49,7 @@ struct ConfigFlags {
 struct TrainFlags {
   ConfigFlags config;
   std::string task;
-  uint64_t seed = 0;
+  std::string seed;
   std::string run_dir;
   std::string resume;
   bool in_process = false;
@@ -60,7 +60,7 @@ struct TrainFlags {
 absl::StatusOr<TrainOptions> MakeTrainOptions(const CLI::App& app, const TrainFlags& flags) {
   ConfigFlags config = flags.config;
   if (!flags.task.empty()) config.sets.push_back(absl::StrCat("environment.task=", flags.task));
-  if (app.count("--seed") > 0) config.sets.push_back(absl::StrCat("seed=", flags.seed));
+  if (!flags.seed.empty()) config.sets.push_back(absl::StrCat("seed=", flags.seed));
   TrainOptions options;
   if (flags.monitor) options.monitor_port = flags.monitor_port;
   if (flags.resume.empty()) {
@@ -104,7 +104,7 @@ int Main(int argc, char** argv) {
   CLI::App* train_app = app.add_subcommand("train", "Train on this machine");
   train.config.AddTo(train_app);
   train_app->add_option("-t,--task", train.task, "Short for --set environment.task=TASK");
-  train_app->add_option("--seed", train.seed, "Short for --set seed=SEED");
+  train_app->add_option("--seed", train.seed, "Short for --set seed=SEED")->type_name("UINT");
   train_app->add_option("--run-dir", train.run_dir,
                         "Where results go (default: runs/TASK-PRESET-sSEED-TIME)");
   train_app->add_option("--resume", train.resume, "Continue the run in this folder");
