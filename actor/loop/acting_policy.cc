@@ -38,7 +38,7 @@ absl::StatusOr<std::unique_ptr<ActingPolicy>> ActingPolicy::Create(const v1::Run
                                                                    WorldModel::Gradients::kNone)));
     policy->noise_ = std::make_unique<GeneratorNoise>(0, policy->tensor_options_);
   } catch (const std::exception& e) {
-    return absl::InvalidArgumentError(
+    return absl::InternalError(
         absl::StrCat("cannot plan on device \"", options.device, "\": ", e.what()));
   }
   return policy;

@@ -7,6 +7,8 @@
 #include <malloc.h>
 #include <stdlib.h>  // setenv
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 
 namespace pompc {
@@ -19,19 +21,28 @@ class Silence : public c10::WarningHandler {
 }  // namespace
 
 absl::StatusOr<at::Device> FindDevice(const std::string& field, const std::string& name) {
+  // Of a GPU that is there, e.g. that its memory is full.
+  bool may_pass = false;
+  std::string what;
   try {
     const at::Device device(name);
     if (device.is_cuda() && !at::hasCUDA()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          field, ": cannot use \"", name, "\": this build has no CUDA, or this machine no GPU"));
+      what = "this build has no CUDA, or this machine no GPU";
+    } else if (const size_t gpus = device.is_cuda() ? at::getNumGPUs() : 0;
+               device.has_index() && device.is_cuda() &&
+               static_cast<size_t>(device.index()) >= gpus) {
+      what = absl::StrCat("of this machine's GPUs the last is cuda:", gpus - 1);
+    } else {
+      may_pass = device.is_cuda();
+      at::empty({1}, device);
+      return device;
     }
-    at::empty({1}, device);  // Fails where the device is missing.
-    return device;
   } catch (const std::exception& e) {
-    const std::string what = e.what();
-    return absl::InvalidArgumentError(
-        absl::StrCat(field, ": cannot use \"", name, "\": ", what.substr(0, what.find('\n'))));
+    what = e.what();
+    what.resize(std::min(what.size(), what.find('\n')));
   }
+  what = absl::StrCat(field, ": cannot use \"", name, "\": ", what);
+  return may_pass ? absl::UnavailableError(what) : absl::InvalidArgumentError(what);
 }
 
 DeviceMemory MemoryOf(at::Device device) {

@@ -12,7 +12,8 @@
 namespace pompc {
 
 // name: "cpu", "cuda" or "cuda:1". INVALID_ARGUMENT, naming the config `field`: no such name, or
-// this build or machine does not have the device. Thread-safe.
+// this build or machine does not have the device. UNAVAILABLE: a GPU that is there cannot be used,
+// e.g. because its memory is full. Thread-safe.
 absl::StatusOr<at::Device> FindDevice(const std::string& field, const std::string& name);
 
 // Memory of a GPU that LibTorch holds in this process; all 0 for the CPU. Does not wait for the
