@@ -72,6 +72,9 @@ absl::StatusOr<std::unique_ptr<Replay>> EmbeddedReplay(const LearnerRunOptions& 
 
 absl::Status Main(const Flags& flags) {
   const Event& stop = TerminationRequest();
+  const std::string listen =
+      flags.listen.empty() ? DefaultListenAddress(flags.run_dir) : flags.listen;
+  POMPC_RETURN_IF_ERROR(flags.security.CheckServer(listen));  // Before anything is touched.
   LearnerRunOptions options;
   // A learner that died before its first checkpoint has not begun.
   options.resume = flags.resume || (flags.resume_if_begun &&
@@ -131,8 +134,6 @@ absl::Status Main(const Flags& flags) {
   std::optional<ReplayService> replay_service;
   ReplayTables tables(replay.get());
   if (replay != nullptr) services.push_back(&replay_service.emplace(&tables, &metrics));
-  const std::string listen =
-      flags.listen.empty() ? DefaultListenAddress(flags.run_dir) : flags.listen;
   POMPC_ASSIGN_OR_RETURN(const std::unique_ptr<RpcServer> server,
                          RpcServer::Start(listen, services, &metrics, flags.security));
   serving = true;

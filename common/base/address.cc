@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
@@ -33,16 +34,18 @@ absl::Status CheckAddress(const std::string& address) {
     if (address != kUnix) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat("\"", address, "\": the path is missing"));
   }
-  const std::string port = SplitAddress(address).port;
+  const auto [host, port] = SplitAddress(address);
+  const bool bracketed = address.starts_with('[');
   uint32_t number = 0;
-  if (std::all_of(port.begin(), port.end(), absl::ascii_isdigit) &&
+  if ((bracketed || !absl::StrContains(host, ':')) &&
+      std::all_of(port.begin(), port.end(), absl::ascii_isdigit) &&
       absl::SimpleAtoi(port, &number) && number <= 65535) {
     return absl::OkStatus();
   }
   return absl::InvalidArgumentError(
       absl::StrCat("\"", address,
                    "\" is no address: it must be HOST:PORT, with a port from 0 to "
-                   "65535, or unix:PATH"));
+                   "65535 and an IPv6 address in brackets, or unix:PATH"));
 }
 
 }  // namespace pompc

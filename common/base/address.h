@@ -19,8 +19,8 @@ struct HostPort {
 };
 HostPort SplitAddress(const std::string& address);
 
-// INVALID_ARGUMENT, with the address and what it has to be: no port of 0 to 65535, or no path. The
-// host may be empty, and is not looked up.
+// INVALID_ARGUMENT, with the address and what it has to be: no port of 0 to 65535, an IPv6 address
+// without brackets, or no path. The host may be empty, and is not looked up.
 absl::Status CheckAddress(const std::string& address);
 
 }  // namespace pompc

@@ -23,8 +23,9 @@ TEST(AddressTest, RefusesWhatHasNoPortOrPath) {
        {"learner:7000", "127.0.0.1:0", "[::]:65535", ":7301", "unix:/run/x"}) {
     EXPECT_TRUE(CheckAddress(address).ok()) << address;
   }
-  for (const char* address : {"learner", "learner:", "learner:http", "learner:65536", "learner:-1",
-                              "learner:0x10", "learner: 7", "learner:70000000000", "", "unix:"}) {
+  for (const char* address :
+       {"learner", "learner:", "learner:http", "learner:65536", "learner:-1", "learner:0x10",
+        "learner: 7", "learner:70000000000", "", "unix:", "::1", "fe80::1:7000"}) {
     const absl::Status refused = CheckAddress(address);
     EXPECT_TRUE(absl::IsInvalidArgument(refused)) << address;
     EXPECT_THAT(std::string(refused.message()), testing::HasSubstr(address));

@@ -26,8 +26,7 @@ class MetricsServer {
   // Listens on `address`, "host:port" or ":port" for every interface; port 0 takes a free one.
   // `health` is called from that thread for every /healthz, which answers 200 if it says OK, else
   // 503 with the status as text. INVALID_ARGUMENT: as CheckAddress(), or a Unix socket.
-  // UNAVAILABLE: cannot listen there. `registry` must outlive the
-  // server.
+  // UNAVAILABLE: cannot listen there. `registry` must outlive the server.
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& address,
                                                               const MetricsRegistry* registry,
                                                               std::function<absl::Status()> health);

@@ -1,8 +1,7 @@
 // Channels to our servers.
 //
 // Addresses, here and in server.h: those of common/base/address.h. What follows a "#" in a client's
-// address names the part of the server that it calls: a replay
-// table.
+// address names the part of the server that it calls: a replay table.
 #ifndef POMPC_COMMON_RPC_CHANNEL_H_
 #define POMPC_COMMON_RPC_CHANNEL_H_
 

@@ -66,6 +66,8 @@ struct Flags {
 
 absl::Status Serve(const Flags& flags) {
   const Event& termination = TerminationRequest();
+  // Before the journal is read.
+  POMPC_RETURN_IF_ERROR(flags.security.CheckServer(flags.listen));
   MetricsRegistry metrics;
   std::atomic<bool> serving = false;
   POMPC_ASSIGN_OR_RETURN(
