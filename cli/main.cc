@@ -60,7 +60,7 @@ struct TrainFlags {
 absl::StatusOr<TrainOptions> MakeTrainOptions(const CLI::App& app, const TrainFlags& flags) {
   ConfigFlags config = flags.config;
   if (!flags.task.empty()) config.sets.push_back(absl::StrCat("environment.task=", flags.task));
-  if (!flags.seed.empty()) config.sets.push_back(absl::StrCat("seed=", flags.seed));
+  if (app.count("--seed") > 0) config.sets.push_back(absl::StrCat("seed=", flags.seed));
   TrainOptions options;
   if (flags.monitor) options.monitor_port = flags.monitor_port;
   if (flags.resume.empty()) {

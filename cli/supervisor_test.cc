@@ -83,10 +83,10 @@ TEST_F(SupervisorTest, WhatFailsAgainAndAgainIsGivenUp) {
   Supervisor supervisor(dir_, &clock, [](const std::string&) {});
   ASSERT_TRUE(supervisor.Add({"a", Shell("echo no luck; exit 3")}).ok());
   absl::Status end;
-  const absl::Time deadline = RealClock()->Now() + absl::Seconds(20);
+  const absl::Time deadline = RealClock()->Now() + absl::Seconds(60);
   while (end.ok() && RealClock()->Now() < deadline) {
     end = supervisor.Tick();
-    clock.Advance(absl::Milliseconds(20));
+    clock.Advance(absl::Milliseconds(10));
     RealClock()->SleepUntil(RealClock()->Now() + absl::Milliseconds(2));
   }
   EXPECT_EQ(end.code(), absl::StatusCode::kAborted);

@@ -51,6 +51,7 @@ def main():
     expect_refusal("--role", "pompc-actor", "--learner", "a:1", "--role", "spectator")
     expect_refusal("--monitor-port", "pompc", "train", "--monitor", "--monitor-port", "65536")
     expect_refusal("seed=-1", "pompc", "train", "--seed", "-1")
+    expect_refusal("seed=", "pompc", "train", "--seed", "")
     expect_refusal("--index", "pompc-actor", "--learner", "a:1", "--index", "-1")
     # What is misspelt, not what is missing.
     expect_refusal("trian", "pompc", "trian")

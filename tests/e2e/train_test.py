@@ -58,7 +58,7 @@ def stop_before_the_first_checkpoint():
     run.mkdir()
     (run / "journal").write_text("in its way")
     train, out = start("early", "--config", folder / "run.textproto", "--run-dir", run)
-    wait_for("the learner fails", lambda: "learner ended: exit code 1" in out.read_text())
+    wait_for("the learner fails", lambda: "learner ended: exit code 1;" in out.read_text())
     train.send_signal(signal.SIGINT)
     text = end(out, 130)
     (run / "journal").unlink()
