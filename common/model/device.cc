@@ -7,8 +7,6 @@
 #include <malloc.h>
 #include <stdlib.h>  // setenv
 
-#include <algorithm>
-
 #include "absl/strings/str_cat.h"
 
 namespace pompc {
@@ -21,28 +19,29 @@ class Silence : public c10::WarningHandler {
 }  // namespace
 
 absl::StatusOr<at::Device> FindDevice(const std::string& field, const std::string& name) {
-  // Of a GPU that is there, e.g. that its memory is full.
-  bool may_pass = false;
-  std::string what;
+  const std::string cannot = absl::StrCat(field, ": cannot use \"", name, "\": ");
+  bool is_there = false;  // Then what goes wrong may pass, e.g. that its memory is full.
   try {
     const at::Device device(name);
-    if (device.is_cuda() && !at::hasCUDA()) {
-      what = "this build has no CUDA, or this machine no GPU";
-    } else if (const size_t gpus = device.is_cuda() ? at::getNumGPUs() : 0;
-               device.has_index() && device.is_cuda() &&
-               static_cast<size_t>(device.index()) >= gpus) {
-      what = absl::StrCat("of this machine's GPUs the last is cuda:", gpus - 1);
-    } else {
-      may_pass = device.is_cuda();
-      at::empty({1}, device);
-      return device;
+    if (device.is_cuda()) {
+      if (!at::hasCUDA()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(cannot, "this build has no CUDA, or this machine no GPU"));
+      }
+      const int gpus = static_cast<int>(at::getNumGPUs());
+      if (device.index() >= gpus) {  // -1 if it is not given.
+        return absl::InvalidArgumentError(
+            absl::StrCat(cannot, "of this machine's GPUs the last is cuda:", gpus - 1));
+      }
+      is_there = true;
     }
+    at::empty({1}, device);
+    return device;
   } catch (const std::exception& e) {
-    what = e.what();
-    what.resize(std::min(what.size(), what.find('\n')));
+    const std::string what = e.what();
+    const std::string told = absl::StrCat(cannot, what.substr(0, what.find('\n')));
+    return is_there ? absl::UnavailableError(told) : absl::InvalidArgumentError(told);
   }
-  what = absl::StrCat(field, ": cannot use \"", name, "\": ", what);
-  return may_pass ? absl::UnavailableError(what) : absl::InvalidArgumentError(what);
 }
 
 DeviceMemory MemoryOf(at::Device device) {
