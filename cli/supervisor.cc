@@ -48,19 +48,21 @@ absl::Status Supervisor::HandleEnd(Entry& entry) {
     return absl::OkStatus();
   }
   const std::string log = LogPath(entry.child.name);
+  const auto end_of_log = [&] {
+    return absl::StrCat("The end of ", log, ":\n", TailOfFile(log, 12));
+  };
   const absl::Time now = clock_->Now();
   const bool healthy = now - entry.started > kHealthyAfter;
   if (end.code == kWrongCommandLine && !healthy && !entry.started_again) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("%s cannot do what it was told (%s)\nThe end of %s:\n%s", entry.child.name,
-                        end.what, log, TailOfFile(log, 12)));
+    return absl::InvalidArgumentError(absl::StrFormat("%s cannot do what it was told (%s)\n%s",
+                                                      entry.child.name, end.what, end_of_log()));
   }
   if (healthy) entry.failures = 0;
   ++entry.failures;
   if (entry.failures >= kMaxFailures) {
-    return absl::AbortedError(
-        absl::StrFormat("%s failed %d times in a row (%s)\nThe end of %s:\n%s", entry.child.name,
-                        entry.failures, end.what, log, TailOfFile(log, 12)));
+    return absl::AbortedError(absl::StrFormat("%s failed %d times in a row (%s)\n%s",
+                                              entry.child.name, entry.failures, end.what,
+                                              end_of_log()));
   }
   const absl::Duration backoff =
       std::min(absl::Seconds(1 << (entry.failures - 1)), kLongestBackoff);
