@@ -5,6 +5,8 @@
 
 #include <cuda_runtime.h>
 
+#include "common/model/launch.h"
+
 namespace pompc {
 
 // Comes before a kernel touches memory, in a warp of each block at least: from here on the kernel
@@ -57,7 +59,7 @@ cudaError_t StartClusters(void (*kernel)(Parameters...), int cluster, dim3 block
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   config.attrs = attributes;
-  if (FollowsOneKernel(stream) && OnHopper()) {
+  if (!LateLaunchScope::late() && FollowsOneKernel(stream) && OnHopper()) {
     cudaLaunchAttribute& early = attributes[config.numAttrs++];
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     early.val.programmaticStreamSerializationAllowed = 1;

@@ -570,6 +570,7 @@ struct Operands {
   const void* weight;
   int64_t weight_stride, weight_head_stride;
   int width, heads;
+  bool leaves_room;
 };
 
 template <int kBlocks, Output kOutput>
@@ -594,9 +595,10 @@ cudaError_t StartLayer(Arguments a, const Operands& o, cudaStream_t stream) {
              size(o.heads)},
             {row, 8 * row, 32 * row, o.heads == 1 ? 32 * row : o.weight_head_stride},
             {kTileInputs, kDecoded ? 8 : 2, kDecoded ? 16 : 4, kDecoded ? 1 : 4, 1});
+  int room = RoomForClusters<kBlocks, kOutput>(shared_bytes);
+  if (o.leaves_room) room = room * 2 / 3;
   // One for each head if fewer have room: they come one after the other then.
-  const int clusters =
-      std::min(a.tiles, std::max(1, RoomForClusters<kBlocks, kOutput>(shared_bytes) / o.heads));
+  const int clusters = std::min(a.tiles, std::max(1, room / o.heads));
   return StartClusters(LayerKernel<kBlocks, kOutput>, kBlocks, dim3(kBlocks * clusters, o.heads),
                        kLayerThreads, shared_bytes, stream, a, x_map, weight_map);
 }
@@ -616,7 +618,7 @@ cudaError_t FusedLayer(const FusedLayerArgs& args, cudaStream_t stream) {
   a.rows = args.norm.rows / args.heads;
   const Operands o = {args.in,         args.x,      args.x_stride,      args.x_head_stride,
                       args.heads,      args.weight, args.weight_stride, args.weight_head_stride,
-                      args.norm.width, args.heads};
+                      args.norm.width, args.heads,  args.leaves_room};
   if (args.norm.width == 256) {
     return args.norm.simnorm ? StartLayer<2, Output::kSimNorm>(a, o, stream)
                              : StartLayer<2, Output::kMish>(a, o, stream);
@@ -633,7 +635,7 @@ cudaError_t FusedDecode(const FusedDecodeArgs& args, cudaStream_t stream) {
   return StartLayer<1, Output::kDecoded>(
       a,
       {args.in, args.x, args.x_stride, args.x_term_stride, args.decode.terms, args.weight,
-       args.weight_stride, 0, args.weight_rows, 1},
+       args.weight_stride, 0, args.weight_rows, 1, args.leaves_room},
       stream);
 }
 

@@ -28,6 +28,8 @@ struct FusedLayerArgs {
   int64_t x_stride = 0, x_head_stride = 0;  // The latter 0 where all heads see the same rows.
   const void* weight = nullptr;             // [norm.width, in] of each head.
   int64_t weight_stride = 0, weight_head_stride = 0;
+  // Two thirds of the multiprocessors at most, so that other kernels can begin meanwhile.
+  bool leaves_room = false;
 };
 
 // Whether this device and kernel can do layers of `width` columns: 256 or 512, of up to some
@@ -49,6 +51,7 @@ struct FusedDecodeArgs {
   const void* weight = nullptr;  // [weight_rows, in], bins or some more: a multiple of 8.
   int64_t weight_stride = 0;
   int weight_rows = 0;
+  bool leaves_room = false;  // As a layer's.
 };
 bool SupportsFusedDecode(int in);
 [[nodiscard]] cudaError_t FusedDecode(const FusedDecodeArgs& args, cudaStream_t stream);

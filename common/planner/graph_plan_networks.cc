@@ -184,6 +184,7 @@ void GraphPlanner::Graph::NormedLayer(const at::Tensor& x, const at::Tensor& wei
     args.x_head_stride = x.stride(0);
     args.weight_head_stride = weight.stride(0);
   }
+  args.leaves_room = options_.leaves_room;
   C10_CUDA_CHECK(FusedLayer(args, stream.stream()));
 }
 
@@ -203,6 +204,7 @@ void GraphPlanner::Graph::DecodeLayer(const at::Tensor& x, const at::Tensor& wei
   args.weight = weight.data_ptr();
   args.weight_stride = weight.stride(0);
   args.weight_rows = static_cast<int>(weight.size(0));
+  args.leaves_room = options_.leaves_room;
   C10_CUDA_CHECK(FusedDecode(args, stream.stream()));
 }
 

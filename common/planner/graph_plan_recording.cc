@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "common/model/launch.h"
 
 namespace pompc {
 namespace {
@@ -76,6 +77,7 @@ GraphPlanner::Graph::Graph(const MppiOptions& options, int iterations, const Wor
   c10::cuda::getCurrentCUDAStream().synchronize();  // What our streams see is in place.
   const c10::cuda::CUDAStreamGuard guard(streams_.main(0));
   const Tf32Scope tf32(options_.precision == v1::TF32);
+  const LateLaunchScope late(options_.leaves_room);
   // Once outside of the graph, so that cuBLAS is initialised and has its workspaces.
   Enqueue();
   streams_.main(0).synchronize();

@@ -181,6 +181,23 @@ TEST_F(GraphPlanTest, PlansForManyObservationsInBothModes) {
   }
 }
 
+TEST_F(GraphPlanTest, LeavingRoomChangesNoResult) {
+  MppiOptions options = SizesOfARun();
+  const Case sizes = {v1::BF16, v1::ModelConfig::V, 2, v1::ModelConfig::TANH_MEAN, 512, 512};
+  PlannerOnGpu alone(sizes, options, gpu_);
+  options.leaves_room = true;
+  PlannerOnGpu beside(sizes, options, gpu_);
+  const at::Tensor obs = Normal({60, 13});
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    const auto a = alone.graphs().Plan({obs, {}, PlanMode::kReanalyze}, seed, nullptr);
+    const auto b = beside.graphs().Plan({obs, {}, PlanMode::kReanalyze}, seed, nullptr);
+    ASSERT_TRUE(a.ok() && b.ok());
+    EXPECT_TRUE(at::equal(a->prior_mean, b->prior_mean));
+    EXPECT_TRUE(at::equal(a->prior_std, b->prior_std));
+    EXPECT_TRUE(at::equal(a->value, b->value));
+  }
+}
+
 // Values by the operators with the two of `heads` heads that fit best: those that were drawn.
 double ErrorWithDrawnHeads(const PlannerOnGpu& t, const at::Tensor& obs,
                            const GraphPlanner::Trace& trace, int64_t heads) {

@@ -38,6 +38,10 @@ struct MppiOptions {
   // On a GPU: graph_plan.h. On a CPU: BF16 plans with bfloat16 factors (packed_mlp.h) if the
   // processor multiplies them; else, as FP32 and TF32 always, with float32.
   v1::MatmulPrecision precision = v1::FP32;
+  // On a GPU, for plans beside other work: large layers take two thirds of the multiprocessors at
+  // most, and no kernel waits on them for the one before it. Alone, plans take longer so; their
+  // results are the same.
+  bool leaves_room = false;
 
   // episode_decisions: length of an episode, from which the discount follows.
   static MppiOptions FromConfig(const v1::RunConfig& config, int64_t episode_decisions);

@@ -130,16 +130,18 @@ TEST_F(PlanKernelsTest, FusesLayers) {
   ASSERT_TRUE(SupportsFusedLayer(512, 512)) << "on all of it, not a part";
   struct Shape {
     int64_t rows, in, width, heads;
-    bool same_input, simnorm;
+    bool same_input, simnorm, leaves_room = false;
   };
   for (const Shape& s :
        {Shape{1, 512, 512, 1, true, false}, Shape{700, 552, 512, 1, true, false},
         Shape{20000, 512, 512, 1, true, true}, Shape{700, 40, 512, 1, true, false},
         Shape{9001, 552, 512, 2, true, false}, Shape{700, 8, 256, 1, true, true},
         Shape{9001, 512, 512, 2, false, false}, Shape{9001, 256, 256, 2, false, false},
-        Shape{30000, 136, 256, 1, true, true}}) {
-    SCOPED_TRACE(testing::Message() << s.heads << " heads " << s.rows << " x " << s.in << " -> "
-                                    << s.width << " simnorm " << s.simnorm);
+        Shape{30000, 136, 256, 1, true, true}, Shape{20000, 512, 512, 1, true, true, true},
+        Shape{9001, 512, 512, 2, false, false, true}}) {
+    SCOPED_TRACE(testing::Message()
+                 << s.heads << " heads " << s.rows << " x " << s.in << " -> " << s.width
+                 << " simnorm " << s.simnorm << " leaves room " << s.leaves_room);
     const at::Tensor x = Normal({s.same_input ? 1 : s.heads, s.rows, s.in + 16})
                              .to(at::kBFloat16)
                              .narrow(2, 8, s.in);
@@ -169,6 +171,7 @@ TEST_F(PlanKernelsTest, FusesLayers) {
     args.weight = weight.data_ptr();
     args.weight_stride = weight.stride(1);
     args.weight_head_stride = weight.stride(0);
+    args.leaves_room = s.leaves_room;
     ASSERT_EQ(FusedLayer(args, Current()), cudaSuccess);
 
     const at::Tensor product =

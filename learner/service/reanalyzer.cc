@@ -25,6 +25,7 @@ absl::StatusOr<std::unique_ptr<Reanalyzer>> Reanalyzer::Create(const v1::RunConf
                                             at::TensorOptions(at::kFloat).device(device)));
   MppiOptions planning = MppiOptions::FromConfig(config, shape.sizes.episode_decisions());
   planning.precision = config.actor().matmul_precision();
+  planning.leaves_room = !config.learner().has_reanalyze_device();  // To the updates.
   POMPC_ASSIGN_OR_RETURN(
       std::unique_ptr<MppiPlanner> planner,
       MppiPlanner::Create(
