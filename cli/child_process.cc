@@ -7,12 +7,14 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 
 namespace pompc {
 
@@ -21,6 +23,16 @@ absl::StatusOr<std::string> ProgramFolder() {
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
   if (error) return absl::InternalError(absl::StrCat("/proc/self/exe: ", error.message()));
   return self.parent_path().string();
+}
+
+std::optional<std::string> FindOnPath(const std::string& program) {
+  const char* const path = std::getenv("PATH");
+  for (const std::string& folder :
+       std::vector<std::string>(absl::StrSplit(path == nullptr ? "" : path, ':'))) {
+    std::string found = absl::StrCat(folder, "/", program);
+    if (!folder.empty() && access(found.c_str(), X_OK) == 0) return found;
+  }
+  return std::nullopt;
 }
 
 absl::StatusOr<ChildProcess> ChildProcess::Start(const std::vector<std::string>& argv,

@@ -16,6 +16,9 @@ namespace pompc {
 // The folder that this program lies in, where its neighbours are.
 absl::StatusOr<std::string> ProgramFolder();
 
+// The first program of that name in $PATH.
+std::optional<std::string> FindOnPath(const std::string& program);
+
 // Thread-safety: none; used from the thread that started it, since the kernel ends a child with the
 // thread that made it (so that children never outlive a killed pompc).
 class ChildProcess {

@@ -1,16 +1,12 @@
 #include "cli/monitor.h"
 
-#include <unistd.h>
-
 #include <csignal>
-#include <cstdlib>
 #include <filesystem>
 #include <system_error>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "common/base/status_macros.h"
 
 namespace pompc {
@@ -21,12 +17,7 @@ namespace fs = std::filesystem;
 constexpr absl::Duration kPollInterval = absl::Milliseconds(50);
 
 absl::StatusOr<std::string> FindPrometheus() {
-  const char* const path = std::getenv("PATH");
-  for (const std::string& folder :
-       std::vector<std::string>(absl::StrSplit(path == nullptr ? "" : path, ':'))) {
-    const std::string program = folder + "/prometheus";
-    if (!folder.empty() && access(program.c_str(), X_OK) == 0) return program;
-  }
+  if (std::optional<std::string> program = FindOnPath("prometheus")) return *std::move(program);
   return absl::FailedPreconditionError(
       "--monitor needs Prometheus, and there is no program \"prometheus\" in $PATH. Debian: "
       "apt-get "
