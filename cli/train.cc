@@ -19,6 +19,7 @@
 #include "actor/env/environment.h"
 #include "cli/kept_port.h"
 #include "cli/monitor.h"
+#include "cli/mps.h"
 #include "cli/progress.h"
 #include "cli/run_dir.h"
 #include "cli/supervisor.h"
@@ -59,8 +60,9 @@ class SocketFolder {
     std::error_code ignored;
     fs::remove_all(path_, ignored);
   }
+  std::string Path(const std::string& name) const { return absl::StrCat(path_, "/", name); }
   std::string Address(const std::string& name) const {
-    return absl::StrCat("unix:", path_, "/", name, ".sock");
+    return absl::StrCat("unix:", Path(name), ".sock");
   }
 
  private:
@@ -109,8 +111,8 @@ class Display {
 };
 
 // Of the processes in Supervisor::Stop(): actors send their last rows to replay, and the learner's
-// checkpoint counts them.
-enum Tier { kReplayTier, kLearnerTier, kActorTier };
+// checkpoint counts them. All may use a GPU.
+enum Tier { kGpuTier, kReplayTier, kLearnerTier, kActorTier };
 
 // The processes of a run, in the order of their start.
 class Run {
@@ -221,8 +223,16 @@ absl::Status Train(const TrainOptions& options) {
   display.Event("Ctrl-C stops it with a checkpoint.");
   Supervisor supervisor(options.run_dir + "/logs", clock,
                         [&](const std::string& line) { display.Event(line); });
+  absl::Status result;
+  if (config.share_gpus()) {
+    result = StartMps(sockets->Path("mps"), kGpuTier, clock, &supervisor);
+    if (absl::IsNotFound(result)) {
+      display.Event(absl::StrCat("Processes take turns on a GPU, some 10 % slower: ",
+                                 std::exchange(result, absl::OkStatus()).message()));
+    }
+  }
   Run run(options, programs, *sockets, &supervisor);
-  absl::Status result = run.Start();
+  if (result.ok()) result = run.Start();
   if (result.ok() && monitor.has_value()) {
     result = monitor->Start(options.run_dir);
     if (result.ok()) {

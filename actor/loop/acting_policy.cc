@@ -26,6 +26,7 @@ absl::StatusOr<std::unique_ptr<ActingPolicy>> ActingPolicy::Create(const v1::Run
   POMPC_ASSIGN_OR_RETURN(const at::Device device, FindDevice("actor.device", options.device));
   MppiOptions planning = MppiOptions::FromConfig(config, sizes.episode_decisions());
   planning.precision = config.actor().matmul_precision();
+  planning.leaves_room = config.share_gpus();
   try {
     policy->tensor_options_ = at::TensorOptions(at::kFloat).device(device);
     POMPC_ASSIGN_OR_RETURN(policy->parameters_,

@@ -2,7 +2,7 @@
 """What `pompc train` does when something goes wrong.
 
 A run that fails, or is stopped, before its first checkpoint can begin anew in the same folder, and the summary
-does not promise what is not there. A failure is told when the others are stopped, and at the end with its reason.
+does not promise what is not there. Processes that shall share GPUs do by MPS, if there is its daemon. A failure is told when the others are stopped, and at the end with its reason.
 A terminal that closes does what Ctrl-C does. The only actor and the evaluator, asked to leave by somebody else, come
 back.
 """
@@ -36,11 +36,12 @@ train = None
 fail, expect, wait_for = checks(DEADLINE, lambda: train, lambda: [*folder.glob("*.out"), *run.glob("logs/*.log")])
 
 
-def start(name, *args):
+def start(name, *args, **environment):
     out, temporary = folder / f"{name}.out", folder / "tmp" / name
     temporary.mkdir(parents=True)
-    return subprocess.Popen([BIN / "pompc", "train", *map(str, args)], stdout=out.open("w"),
-                            stderr=subprocess.STDOUT, env={**os.environ, "TMPDIR": str(temporary)}), out
+    environment = {**os.environ, "TMPDIR": str(temporary), **environment}
+    return subprocess.Popen([BIN / "pompc", "train", *map(str, args)], stdout=out.open("w"), stderr=subprocess.STDOUT,
+                            env=environment), out
 
 
 def end(out, code):
@@ -76,16 +77,48 @@ def joined_again():
     return len(lives) == 2 and all(f"joined role={role} " in lives[1] for role in ("ACTOR", "EVALUATOR"))
 
 
+def children():
+    """Pids of pompc train's, and their command lines."""
+    pids = pathlib.Path(f"/proc/{train.pid}/task/{train.pid}/children").read_text().split()
+    return {int(pid): pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in pids}
+
+
+def make_daemon():
+    """What stands in for the daemon of NVIDIA's MPS: says how it was started, listens, and ends when it is asked."""
+    programs = folder / "programs"
+    programs.mkdir()
+    daemon = programs / "nvidia-cuda-mps-control"
+    daemon.write_text("""#!/bin/sh
+        echo "$@, devices $CUDA_VISIBLE_DEVICES, at $CUDA_MPS_PIPE_DIRECTORY"
+        : > "$CUDA_MPS_PIPE_DIRECTORY/control"
+        exec /bin/sleep 1000""")
+    daemon.chmod(0o755)
+    return programs
+
+
+def expect_daemon():
+    """It runs, and the learner and the actors are its clients, who see all devices that it sees."""
+    said = re.search("^-f, devices 3, at (.*)$", (run / "logs/mps.log").read_text(), re.M)
+    expect(said, f"the daemon says {(run / 'logs/mps.log').read_text()}")
+    clients = 0
+    for pid, argv in children().items():
+        variables = pathlib.Path(f"/proc/{pid}/environ").read_text().split("\0")
+        if "--metrics-listen" in argv:
+            clients += 1
+            expect(f"CUDA_MPS_PIPE_DIRECTORY={said[1]}" in variables and "CUDA_VISIBLE_DEVICES=3" not in variables,
+                   f"{argv} runs with {variables}")
+    expect(clients == 3, f"{clients} clients of the daemon, not learner, actor and evaluator")
+
+
 def ask_to_leave(out, *names):
     """By a signal that is not from pompc train. Waits until they are back."""
-    children = {}
-    for pid in pathlib.Path(f"/proc/{train.pid}/task/{train.pid}/children").read_text().split():
-        argv = pathlib.Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    pids = {}
+    for pid, argv in children().items():
         if "--role" in argv:
             role = argv[argv.index("--role") + 1]
-            children[role if role == "evaluator" else f"{role}-{argv[argv.index('--index') + 1]}"] = int(pid)
+            pids[role if role == "evaluator" else f"{role}-{argv[argv.index('--index') + 1]}"] = pid
     for name in names:
-        os.kill(children[name], signal.SIGTERM)
+        os.kill(pids[name], signal.SIGTERM)
     for name in names:
         wait_for(f"{name} is started again", lambda name=name: f"{name} started again" in out.read_text())
         expect(f"{name} ended: exit code 130; " in out.read_text(), f"{name} was not asked to leave")
@@ -109,18 +142,23 @@ def main():
                                  "--set", "learner.device=cuda:99")
     atexit.register(failing.kill)
     stop_before_the_first_checkpoint()
-    train, out = start("anew", "--config", folder / "run.textproto", "--run-dir", run)
+    train, out = start("anew", "--config", folder / "run.textproto", "--run-dir", run, "--set", "share_gpus=true",
+                       PATH=str(make_daemon()), CUDA_VISIBLE_DEVICES="3")
     wait_for("a checkpoint", (run / "checkpoint.safetensors").exists)
+    expect_daemon()
     # The terminal closes.
     train.send_signal(signal.SIGHUP)
     text = end(out, 130)
     expect("Stopped after" in text and f"pompc train --resume {run}" in text, f"the summary: {text}")
     expect(not list((folder / "tmp/anew").iterdir()), "pompc train has left its sockets")
+    expect("take turns" not in text and "mps ended" not in text, f"the daemon: {text}")
     # As long a run as the wait for both may take.
-    train, out = start("again", "--resume", run, "--set", "total_decisions=4000")
+    train, out = start("again", "--resume", run, "--set", "total_decisions=4000", PATH=str(folder))
     wait_for("the actor and the evaluator join again", joined_again)
     ask_to_leave(out, "actor-0", "evaluator")
     text = end(out, 0)
+    expect("take turns on a GPU, some 10 % slower: nvidia-cuda-mps-control is not on PATH" in text,
+           f"without the daemon: {text}")
     expect("Restarted processes: 2 " in text and re.search(r"Evaluation return \S+ at the end", text),
            f"the actor and the evaluator were asked to leave: {text}")
     expect(f"pompc eval --checkpoint {run}/checkpoint.safetensors" in text, f"the summary: {text}")
