@@ -9,14 +9,14 @@ import tempfile
 
 BUILD = pathlib.Path(os.environ["POMPC_BUILD"])
 CONFIG = """
-preset: "install" total_decisions: 300
+preset: "install" total_decisions: 3000
 environment { task: "cartpole-swingup" episode_steps: 60 }
 model { latent_dim: 16 encoder_dim: 24 mlp_dim: 24 num_value_heads: 2 }
 planner { num_samples: 32 num_elites: 8 num_policy_samples: 4 iterations: 2 }
 learning { batch_size: 16 seed_decisions: 100 seed_episodes: 1 reanalyze_windows: 2 }
 replay { capacity_rows: 10000 rate_tolerance_updates: 60 }
 actor { num_actors: 1 }
-evaluation { every_decisions: 150 episodes: 1 }
+evaluation { every_decisions: 1500 episodes: 1 }
 """
 
 
