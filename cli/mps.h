@@ -6,7 +6,6 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/time/time.h"
 #include "cli/supervisor.h"
 #include "common/base/clock.h"
 

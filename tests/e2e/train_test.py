@@ -2,9 +2,9 @@
 """What `pompc train` does when something goes wrong.
 
 A run that fails, or is stopped, before its first checkpoint can begin anew in the same folder, and the summary
-does not promise what is not there. Processes that shall share GPUs do by MPS, if there is its daemon. A failure is told when the others are stopped, and at the end with its reason.
+does not promise what is not there. A failure is told when the others are stopped, and at the end with its reason.
 A terminal that closes does what Ctrl-C does. The only actor and the evaluator, asked to leave by somebody else, come
-back.
+back. Processes that shall share GPUs do by NVIDIA's MPS if its daemon's program is there, and run without it if not.
 """
 import atexit
 import os
